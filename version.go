@@ -1,0 +1,42 @@
+package kiln
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Version is one immutable combination of configuration and code: what a container runs. $LATEST is the version a
+// function's head points to for now; each change of it makes a new one.
+type Version struct {
+	// Account and Function own the version; Number is "$LATEST" or a decimal number.
+	Account  AccountID `json:"account"`
+	Function string    `json:"function"`
+	Number   string    `json:"number"`
+	// Revision is new at every change of the code or of the configuration (AWS: RevisionId).
+	Revision string `json:"revision"`
+
+	Package       Digest `json:"package"`
+	PackageBytes  int64  `json:"packageBytes"`
+	Runtime       string `json:"runtime"` // AWS's identifier, e.g. "python3.12"
+	Handler       string `json:"handler"`
+	MemoryMiB     int    `json:"memoryMiB"`
+	TimeoutMillis int64  `json:"timeoutMs"`
+	DiskMiB       int    `json:"diskMiB"`
+	Architecture  string `json:"architecture"` // "x86_64" or "arm64"
+	Role          string `json:"role"`
+	Description   string `json:"description,omitempty"`
+	// Environment holds the variables the user set.
+	Environment map[string]string `json:"environment,omitempty"`
+	// Modified is when this version was made.
+	Modified time.Time `json:"modified"`
+	// Kept holds the members of AWS's configuration that Kiln keeps and returns but does not act on, by AWS's name.
+	Kept map[string]json.RawMessage `json:"kept,omitempty"`
+}
+
+// ID names the version for good: two versions with the same ID hold the same configuration and code.
+func (v *Version) ID() VersionID {
+	return VersionID(string(v.Account) + "/" + v.Function + "/" + v.Number + "@" + v.Revision)
+}
+
+// Timeout is the most one execution may take.
+func (v *Version) Timeout() time.Duration { return time.Duration(v.TimeoutMillis) * time.Millisecond }
