@@ -1,0 +1,58 @@
+package node
+
+import (
+	"context"
+
+	"kiln"
+)
+
+// Driver makes instances and containers: the boundary the code runs behind. Implementations are below this package and
+// do not import it; drivertest is the suite each passes.
+//
+// A driver is told two functions when it is made: Exited, called once for a container or an instance that ended without
+// being asked to, and Output, called with what a bound container wrote to its standard output and error. Neither may
+// block for long; neither is called with a lock of the driver held.
+//
+// All methods may be called at once from many goroutines, for different ids; for one container they are called one at a
+// time, but DeleteContainer and DeleteInstance may come at any moment and make the others end. Errors are *kiln.Error.
+type Driver interface {
+	// Capabilities says what this driver can do here. Does not block.
+	Capabilities() kiln.Capabilities
+
+	// CreateInstance boots an instance; when it returns, containers can be made in it. Blocks for the boot. On an error
+	// nothing is left. Kinds: KindUnavailable (the machine is out of something), KindInternal.
+	CreateInstance(ctx context.Context, spec kiln.InstanceSpec) error
+
+	// DeleteInstance ends an instance with all its containers and leaves nothing of it. Blocks until it is gone. May be
+	// repeated; an unknown id is no error.
+	DeleteInstance(ctx context.Context, id kiln.InstanceID) error
+
+	// AttachPackage puts an unpacked package, a read-only folder of the node, into the instance's code cache. May be
+	// repeated. Kinds: KindNotFound (no such instance), KindInternal.
+	AttachPackage(ctx context.Context, id kiln.InstanceID, digest kiln.Digest, dir string) error
+
+	// CreateContainer makes a container and starts its runtime; when it returns the container is prepared, or, with
+	// spec.Fresh, ready to be bound. It gives the process id of the container's first process on the node, 0 where there
+	// is none to see. Blocks for the start. On an error nothing is left. Kinds: KindNotFound (no such instance),
+	// KindUnavailable, KindInternal.
+	CreateContainer(ctx context.Context, spec kiln.ContainerSpec) (pid int, err error)
+
+	// BindContainer puts the attached code, the environment and the limits in and runs the function's own
+	// initialisation, without a processor limit. Blocks for that, at most InitLimit. A failing function is a result;
+	// an error means the container is of no use (KindNotFound, KindInternal) and must be deleted.
+	BindContainer(ctx context.Context, id kiln.ContainerID, binding kiln.Binding) (kiln.InitResult, error)
+
+	// Execute hands the event to an idle container and blocks until its answer, its end or the deadline. It never
+	// returns later than the deadline and a bounded grace; an answer that is Lost asks for DeleteContainer.
+	Execute(ctx context.Context, id kiln.ContainerID, d *kiln.Delivery) kiln.Answer
+
+	// DeleteContainer ends a container and leaves nothing of it. Blocks until it is gone. May be repeated; an unknown id
+	// is no error. Exited is not called for it.
+	DeleteContainer(ctx context.Context, id kiln.ContainerID) error
+}
+
+// Resizer is what a driver adds that can change a running container's amounts.
+type Resizer interface {
+	// Resize changes the limits of a bound container. Blocks shortly. KindConflict when it uses more than it would get.
+	Resize(ctx context.Context, id kiln.ContainerID, amounts kiln.Amounts) error
+}
