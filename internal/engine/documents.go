@@ -1,0 +1,362 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"kiln"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// markerAge is how long the mark of a deleted document is kept, so that every node that was away hears of it.
+const markerAge = 30 * time.Minute
+
+// Document is a value and the revision that wrote it. The value is shared: nobody may write to it.
+type Document struct {
+	Value []byte
+	// Revision grows with each write of the bucket; it is never used twice.
+	Revision uint64
+}
+
+// Change tells that a document was written or deleted.
+type Change struct {
+	Key      string
+	Document Document // of a deleted document: the revision of its deletion, no value
+	Deleted  bool
+}
+
+// Documents is a set of documents with a copy of all of them in memory. Reading does no I/O. A write is synced to disk and
+// visible in this process's copy, and the hook has been called for it, before the write returns.
+type Documents struct {
+	engine *Engine
+	bucket string
+	kv     jetstream.KeyValue
+	stream jetstream.Stream
+	hook   func(Change)
+
+	// down is closed when nothing is applied any more: the engine is closing, or its watch has failed.
+	down chan struct{}
+
+	mu      sync.RWMutex
+	copies  map[string]Document // guarded by mu
+	keys    []string            // guarded by mu: the keys of copies, sorted once loaded
+	loaded  bool                // guarded by mu: the first reading of everything is done
+	applied uint64              // guarded by mu: every change up to this revision is in copies and told to the hook
+	waiters []waiter            // guarded by mu: writers that wait for their revision to be applied
+}
+
+// waiter is a writer that waits until a revision is applied. There is at most one for each write under way.
+type waiter struct {
+	revision uint64
+	done     chan struct{}
+}
+
+// Documents opens a bucket (letters, digits, - and _), which is made when it is new, and reads all of it before it returns.
+// The hook, which may be nil, is called for each document found and then for each change, in the store's order, from one
+// goroutine, with no lock held; it must not block and must not write. ctx bounds the opening only.
+//
+// Kinds: KindInvalid (name), KindConflict (open already), KindLimit (too many), KindUnavailable.
+func (e *Engine) Documents(ctx context.Context, bucket string, hook func(Change)) (*Documents, error) {
+	if err := e.claim(bucket); err != nil {
+		return nil, err
+	}
+	d, err := e.open(ctx, bucket, hook)
+	if err != nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.buckets, bucket)
+		return nil, err
+	}
+	return d, nil
+}
+
+// open makes or finds the bucket and reads it.
+func (e *Engine) open(ctx context.Context, bucket string, hook func(Change)) (*Documents, error) {
+	const op = "engine: open documents"
+	stream, err := e.js.CreateOrUpdateStream(ctx, streamConfig(bucket))
+	if err != nil {
+		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the bucket cannot be made", err)
+	}
+	kv, err := e.js.KeyValue(ctx, bucket)
+	if err != nil {
+		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the bucket cannot be opened", err)
+	}
+	if hook == nil {
+		hook = func(Change) {}
+	}
+	d := &Documents{engine: e, bucket: bucket, kv: kv, stream: stream, hook: hook,
+		down: make(chan struct{}), copies: map[string]Document{}}
+	watch, err := kv.WatchAll(e.life)
+	if err != nil {
+		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the bucket cannot be watched", err)
+	}
+	loaded := make(chan bool, 1) // true when an old mark of a deletion was seen
+	e.watches.Go(func() { d.apply(watch, loaded) })
+	select {
+	case marks := <-loaded:
+		if marks {
+			d.sweep(ctx)
+		}
+		return d, nil
+	case <-d.down:
+		return nil, kiln.Errorf(kiln.KindUnavailable, op, "the bucket %q ended while it was read", bucket)
+	case <-ctx.Done():
+		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the bucket was not read in time", context.Cause(ctx))
+	}
+}
+
+// claim takes a bucket's name for the life of the engine.
+func (e *Engine) claim(bucket string) error {
+	const op = "engine: open documents"
+	if bucket == "" || strings.ContainsFunc(bucket, func(r rune) bool { return r > 127 || r == '/' || !plainKeyByte(byte(r)) }) {
+		return kiln.Errorf(kiln.KindInvalid, op, "%q cannot name a bucket", bucket)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, open := e.buckets[bucket]; open {
+		return kiln.Errorf(kiln.KindConflict, op, "the bucket %q is open already", bucket)
+	}
+	if len(e.buckets) >= maxBuckets {
+		return kiln.Errorf(kiln.KindLimit, op, "an engine has at most %d buckets", maxBuckets)
+	}
+	e.buckets[bucket] = struct{}{}
+	return nil
+}
+
+// streamConfig is what the client library would make of a bucket, but for direct reads: those are answered by any replica,
+// and were seen to be stale.
+func streamConfig(bucket string) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              "KV_" + bucket,
+		Subjects:          []string{"$KV." + bucket + ".>"},
+		Storage:           jetstream.FileStorage,
+		Discard:           jetstream.DiscardNew,
+		MaxMsgsPerSubject: 1,
+		MaxMsgs:           -1,
+		MaxBytes:          -1,
+		MaxMsgSize:        -1,
+		MaxConsumers:      -1,
+		Replicas:          1,
+		Duplicates:        2 * time.Minute,
+		AllowRollup:       true,
+		DenyDelete:        true,
+		AllowDirect:       false,
+	}
+}
+
+// Get gives a document from the local copy.
+func (d *Documents) Get(key string) (Document, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	doc, ok := d.copies[key]
+	return doc, ok
+}
+
+// Each walks the documents whose key begins with the prefix, sorted by key. The keys are those of the moment it begins; a
+// document deleted meanwhile is left out, a changed one given as it is then. Writing from the loop is allowed.
+func (d *Documents) Each(prefix string) iter.Seq2[string, Document] {
+	return func(yield func(string, Document) bool) {
+		d.mu.RLock()
+		from, _ := slices.BinarySearch(d.keys, prefix)
+		to := from
+		for to < len(d.keys) && strings.HasPrefix(d.keys[to], prefix) {
+			to++
+		}
+		keys := slices.Clone(d.keys[from:to])
+		d.mu.RUnlock()
+		for _, key := range keys {
+			if doc, ok := d.Get(key); ok && !yield(key, doc) {
+				return
+			}
+		}
+	}
+}
+
+// Create writes a document that must not exist and gives its revision. Kinds: KindConflict (it exists), KindTooLarge,
+// KindInvalid (key), KindUnavailable (it may have been written or not).
+func (d *Documents) Create(ctx context.Context, key string, value []byte) (uint64, error) {
+	const op = "engine: create document"
+	if err := checkWrite(op, key, value); err != nil {
+		return 0, err
+	}
+	return d.write(ctx, op, func(ctx context.Context) (uint64, error) { return d.kv.Create(ctx, escapeKey(key), value) })
+}
+
+// Update writes a document that must be at a revision and gives its new one. Kinds: KindConflict (it is at another revision
+// or does not exist; the local copy has caught up with what won), KindTooLarge, KindInvalid (key), KindUnavailable (it may
+// have been written or not).
+func (d *Documents) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
+	const op = "engine: update document"
+	if err := checkWrite(op, key, value); err != nil {
+		return 0, err
+	}
+	if revision == 0 { // to the store that would mean: must not exist
+		return 0, kiln.Errorf(kiln.KindInvalid, op, "no document is at revision 0")
+	}
+	return d.write(ctx, op, func(ctx context.Context) (uint64, error) {
+		return d.kv.Update(ctx, escapeKey(key), value, revision)
+	})
+}
+
+// Delete removes a document that must be at a revision. Kinds as Update's.
+func (d *Documents) Delete(ctx context.Context, key string, revision uint64) error {
+	const op = "engine: delete document"
+	if err := checkWrite(op, key, nil); err != nil {
+		return err
+	}
+	if revision == 0 { // to the store that would mean: at any revision
+		return kiln.Errorf(kiln.KindInvalid, op, "no document is at revision 0")
+	}
+	_, err := d.write(ctx, op, func(ctx context.Context) (uint64, error) {
+		if err := d.kv.Delete(ctx, escapeKey(key), jetstream.LastRevision(revision)); err != nil {
+			return 0, err
+		}
+		return d.last(ctx)
+	})
+	return err
+}
+
+// write does one write and waits until it is in the local copy. After a lost race it waits until what won is there, so that
+// who reads again reads something new.
+func (d *Documents) write(ctx context.Context, op string, do func(context.Context) (uint64, error)) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeLimit)
+	defer cancel()
+	revision, err := do(ctx)
+	// One replica answers a lost race with the one, three with the other.
+	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) || errors.Is(err, jetstream.ErrKeyExists) {
+		if last, err := d.last(ctx); err == nil {
+			_ = d.await(ctx, op, last) // when it is late, who reads again only loses once more
+		}
+		return 0, kiln.Wrap(kiln.KindConflict, op, "someone else changed it first", err)
+	}
+	if err != nil {
+		return 0, kiln.Wrap(kiln.KindUnavailable, op, "the store did not take the write", err)
+	}
+	return revision, d.await(ctx, op, revision)
+}
+
+// last gives the revision of the bucket's newest write.
+func (d *Documents) last(ctx context.Context) (uint64, error) {
+	info, err := d.stream.Info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return info.State.LastSeq, nil
+}
+
+// await blocks until a revision is applied.
+func (d *Documents) await(ctx context.Context, op string, revision uint64) error {
+	d.mu.Lock()
+	if d.applied >= revision {
+		d.mu.Unlock()
+		return nil
+	}
+	done := make(chan struct{})
+	d.waiters = append(d.waiters, waiter{revision, done})
+	d.mu.Unlock()
+	select {
+	case <-done:
+		return nil
+	case <-d.down:
+	case <-ctx.Done():
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waiters = slices.DeleteFunc(d.waiters, func(w waiter) bool { return w.done == done })
+	return kiln.Wrap(kiln.KindUnavailable, op, "the write is not yet seen here", context.Cause(ctx))
+}
+
+// apply carries what the store tells into the local copy until the watch ends.
+func (d *Documents) apply(watch jetstream.KeyWatcher, loaded chan<- bool) {
+	defer close(d.down)
+	defer watch.Stop()
+	old, marks := time.Now().Add(-markerAge), false
+	for {
+		select {
+		case <-d.engine.life.Done():
+			return
+		case entry, ok := <-watch.Updates():
+			switch {
+			case !ok:
+				if d.engine.life.Err() == nil {
+					d.engine.logger.Error("engine watch ended", "bucket", d.bucket)
+				}
+				return
+			case entry == nil: // everything there was has been read
+				d.sortKeys()
+				loaded <- marks
+			default:
+				deleted := entry.Operation() != jetstream.KeyValuePut
+				marks = marks || deleted && entry.Created().Before(old)
+				d.applyOne(entry, deleted)
+			}
+		}
+	}
+}
+
+// applyOne carries one change into the local copy, tells the hook and lets the writer go.
+func (d *Documents) applyOne(entry jetstream.KeyValueEntry, deleted bool) {
+	key, ok := unescapeKey(entry.Key())
+	if !ok {
+		d.engine.logger.Error("engine key unreadable", "bucket", d.bucket, "key", entry.Key())
+	} else {
+		change := Change{Key: key, Document: Document{Value: entry.Value(), Revision: entry.Revision()}, Deleted: deleted}
+		d.store(change)
+		d.hook(change)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.applied = max(d.applied, entry.Revision())
+	d.waiters = slices.DeleteFunc(d.waiters, func(w waiter) bool {
+		if w.revision > d.applied {
+			return false
+		}
+		close(w.done)
+		return true
+	})
+}
+
+func (d *Documents) store(c Change) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, known := d.copies[c.Key]
+	switch {
+	case c.Deleted && known:
+		delete(d.copies, c.Key)
+		if i, found := slices.BinarySearch(d.keys, c.Key); found && d.loaded {
+			d.keys = slices.Delete(d.keys, i, i+1)
+		}
+	case c.Deleted:
+	default:
+		d.copies[c.Key] = c.Document
+		if !known && d.loaded {
+			i, _ := slices.BinarySearch(d.keys, c.Key)
+			d.keys = slices.Insert(d.keys, i, c.Key)
+		}
+	}
+}
+
+// sortKeys makes the sorted keys once everything is read: inserting each in its place would cost the square.
+func (d *Documents) sortKeys() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.keys = make([]string, 0, len(d.copies))
+	for key := range d.copies {
+		d.keys = append(d.keys, key)
+	}
+	slices.Sort(d.keys)
+	d.loaded = true
+}
+
+// sweep removes old marks of deletions from the store. Failing costs only space.
+func (d *Documents) sweep(ctx context.Context) {
+	if err := d.kv.PurgeDeletes(ctx, jetstream.DeleteMarkersOlderThan(markerAge)); err != nil {
+		d.engine.logger.Warn("engine sweep failed", "bucket", d.bucket, "error", err)
+	}
+}

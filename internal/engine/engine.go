@@ -1,0 +1,165 @@
+// Package engine keeps Kiln's state: small documents, changed by compare-and-swap, in a NATS JetStream that runs inside
+// this process. It is the one place that knows NATS. Registry and identity keep their documents here; nothing on the way of
+// a request waits for it, since every reader has a local copy.
+//
+// It is not for packages or payloads (a document is at most MaxValueBytes), and it knows nothing of what the documents mean.
+//
+// An Engine and its Documents are safe for use by many goroutines. Each Documents has one goroutine that applies changes in
+// the order of the store and calls the hook; it owns the writing side of the local copy. Locks: Engine.mu, then
+// Documents.mu; no lock is held over I/O, channels or hooks.
+//
+// One process alone may open a directory; the server's lock on the data directory sees to that.
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"kiln"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Bounds of the engine.
+const (
+	// MaxValueBytes bounds one document's value, in bytes.
+	MaxValueBytes = 1 << 20
+	// MaxKeyBytes bounds one document's key, in bytes, as the caller writes it.
+	MaxKeyBytes = 512
+	// maxBuckets bounds the sets of documents of one engine: each costs a stream, a watch and a goroutine.
+	maxBuckets = 64
+	// startLimit bounds the start of the embedded server, recovery of its files included, when ctx has no nearer deadline.
+	startLimit = 2 * time.Minute
+	// writeLimit bounds one write when ctx has no nearer deadline. A store that does not answer for so long is broken.
+	writeLimit = 10 * time.Second
+	// headerBytes is room for the headers that come with a value, in bytes.
+	headerBytes = 8 << 10
+)
+
+// Config tells where and how the engine keeps its files.
+type Config struct {
+	// Dir is the engine's own folder. It is made, readable by its owner only, when it is missing.
+	Dir string
+	// Logger is told what the embedded server says. Required.
+	Logger *slog.Logger
+}
+
+// Engine is a running embedded JetStream and the one connection to it.
+type Engine struct {
+	logger *slog.Logger
+	server *server.Server
+	conn   *nats.Conn
+	js     jetstream.JetStream
+
+	// life ends when Close is called; the watches hang on it.
+	life    context.Context
+	end     context.CancelFunc
+	watches sync.WaitGroup
+
+	mu      sync.Mutex
+	buckets map[string]struct{} // guarded by mu: the buckets that are open
+}
+
+// Open starts the embedded server on the directory and connects to it. A directory left by a killed process is recovered:
+// every acknowledged write is there. ctx bounds the start only. Kinds: KindUnavailable (the files cannot be used),
+// KindInternal.
+func Open(ctx context.Context, cfg Config) (*Engine, error) {
+	const op = "engine: open"
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, kiln.Wrap(kiln.KindInternal, op, "the data directory has no absolute path", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the engine's directory cannot be made", err)
+	}
+	// Secrets are in here; a folder made by someone else may be open to all.
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the engine's directory cannot be closed to others", err)
+	}
+	srv, err := start(ctx, dir, cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{logger: cfg.Logger, server: srv, buckets: map[string]struct{}{}}
+	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
+	if err := e.connect(); err != nil {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// start runs the embedded server and waits until it takes connections.
+func start(ctx context.Context, dir string, logger *slog.Logger) (*server.Server, error) {
+	const op = "engine: start server"
+	srv, err := server.NewServer(&server.Options{
+		ServerName:             "kiln",
+		DontListen:             true,
+		JetStream:              true,
+		StoreDir:               dir,
+		SyncAlways:             true,
+		SyncInterval:           2 * time.Minute, // of what SyncAlways does not cover; the server's own default
+		JetStreamMaxMemory:     64 << 20,
+		JetStreamMaxStore:      1 << 40, // the disk bounds it, not a guess made at start
+		MaxPayload:             MaxValueBytes + headerBytes,
+		NoSigs:                 true,
+		DisableJetStreamBanner: true,
+	})
+	if err != nil {
+		return nil, kiln.Wrap(kiln.KindInternal, op, "the embedded server cannot be made", err)
+	}
+	log := &serverLog{logger: logger}
+	srv.SetLoggerV2(log, false, false, false)
+	srv.Start()
+	limit := startLimit
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline))
+	}
+	if fatal := log.fatal(); fatal != "" {
+		srv.Shutdown()
+		return nil, kiln.Errorf(kiln.KindUnavailable, op, "the embedded server did not start: %s", fatal)
+	}
+	if !srv.ReadyForConnections(limit) {
+		srv.Shutdown()
+		return nil, kiln.Errorf(kiln.KindUnavailable, op, "the embedded server was not ready within %s", limit)
+	}
+	return srv, nil
+}
+
+// connect makes the in-process connection.
+func (e *Engine) connect() error {
+	const op = "engine: connect"
+	conn, err := nats.Connect("", nats.InProcessServer(e.server), nats.Name("kiln"), nats.MaxReconnects(-1),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			e.logger.Error("engine connection failed", "error", err)
+		}))
+	if err != nil {
+		return kiln.Wrap(kiln.KindInternal, op, "the embedded server refuses its own process", err)
+	}
+	e.conn = conn
+	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(writeLimit))
+	if err != nil {
+		return kiln.Wrap(kiln.KindInternal, op, "the embedded server has no store", err)
+	}
+	e.js = js
+	return nil
+}
+
+// Close ends the watches, the connection and the server, and returns when all of them have ended. Writes under way fail.
+// It may be called twice.
+func (e *Engine) Close() error {
+	e.end()
+	e.watches.Wait()
+	if e.conn != nil {
+		e.conn.Close()
+	}
+	e.server.Shutdown()
+	e.server.WaitForShutdown()
+	return nil
+}
