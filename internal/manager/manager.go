@@ -1,0 +1,2 @@
+// Package manager is one fleet's instance manager.
+package manager

@@ -1,0 +1,45 @@
+package manager
+
+import (
+	"time"
+
+	"kiln"
+)
+
+// Settings is what the operator may change while the manager runs. All are shown by kiln config.
+type Settings struct {
+	// InstancesMax is the most instances the fleet may have, in both pools together.
+	InstancesMax int
+	// Shapes are the shapes instances come in. A request gets the smallest that fits its amount.
+	Shapes []kiln.Shape
+	// Warming says how many booted instances wait for their first account, per configuration.
+	Warming []WarmingTarget
+	// AllowanceMiB is an instance's memory beyond its shape, for prepared containers and the boundary, in MiB.
+	AllowanceMiB int
+	// RetentionContainer is how long an idle container is kept, RetentionInstance how long an instance without any.
+	RetentionContainer time.Duration
+	RetentionInstance  time.Duration
+	// WaitMax is how long a request may wait for capacity before it is throttled.
+	WaitMax time.Duration
+	// WaitingMax is how many requests of one version and amount may wait at once.
+	WaitingMax int
+}
+
+// WarmingTarget is the number of warm instances of one configuration.
+type WarmingTarget struct {
+	Configuration kiln.Configuration
+	Instances     int
+}
+
+// DefaultSettings gives the documented defaults; Warming is empty, for it depends on the runtimes of the node.
+func DefaultSettings() Settings {
+	return Settings{
+		InstancesMax:       64,
+		Shapes:             []kiln.Shape{{MemoryMiB: 2048, CPUs: 1}, {MemoryMiB: kiln.MaxMemoryMiB, CPUs: 6}},
+		AllowanceMiB:       256,
+		RetentionContainer: 10 * time.Minute,
+		RetentionInstance:  15 * time.Minute,
+		WaitMax:            10 * time.Second,
+		WaitingMax:         1000,
+	}
+}

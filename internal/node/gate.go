@@ -1,0 +1,127 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"kiln"
+)
+
+// yieldMax is the longest a start that nobody waits for stands back for starts that requests wait for.
+const yieldMax = 200 * time.Millisecond
+
+// gate bounds the starts running at once. Urgent ones go first; the others run only while nothing urgent is under way,
+// or after yieldMax, and then one at a time.
+type gate struct {
+	mu       sync.Mutex
+	slots    int             // guarded by mu: starts that may still begin
+	urgent   int             // guarded by mu: urgent work running, binds included
+	ordinary int             // guarded by mu: ordinary starts running
+	waiting  [2][]*admission // guarded by mu: urgent, ordinary; first come first served
+}
+
+// admission is one start standing at the gate.
+type admission struct {
+	open   chan struct{}
+	pushed bool // guarded by gate.mu: stood back long enough
+}
+
+func newGate(slots int) *gate { return &gate{slots: slots} }
+
+// enter waits for a slot. The error is KindUnavailable when ctx ends first.
+func (g *gate) enter(ctx context.Context, urgent bool) error {
+	a := &admission{open: make(chan struct{})}
+	line := 1
+	if urgent {
+		line = 0
+	}
+	g.mu.Lock()
+	g.waiting[line] = append(g.waiting[line], a)
+	g.admit()
+	g.mu.Unlock()
+	patience := time.NewTimer(yieldMax)
+	defer patience.Stop()
+	for {
+		select {
+		case <-a.open:
+			return nil
+		case <-patience.C:
+			g.mu.Lock()
+			a.pushed = true
+			g.admit()
+			g.mu.Unlock()
+		case <-ctx.Done():
+			g.abandon(a, line)
+			return kiln.Wrap(kiln.KindUnavailable, "node: wait for a start", "Stopped before it began.", context.Cause(ctx))
+		}
+	}
+}
+
+// leave gives the slot back.
+func (g *gate) leave(urgent bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.slots++
+	if urgent {
+		g.urgent--
+	} else {
+		g.ordinary--
+	}
+	g.admit()
+}
+
+// begin and end enclose urgent work that needs no slot of its own: binding.
+func (g *gate) begin() {
+	g.mu.Lock()
+	g.urgent++
+	g.mu.Unlock()
+}
+
+func (g *gate) end() {
+	g.mu.Lock()
+	g.urgent--
+	g.admit()
+	g.mu.Unlock()
+}
+
+// admit lets in whoever may. Called with mu held.
+func (g *gate) admit() {
+	for g.slots > 0 && len(g.waiting[0]) > 0 {
+		g.urgent++
+		g.let(0)
+	}
+	for g.slots > 0 && len(g.waiting[1]) > 0 {
+		free := g.urgent == 0 && g.ordinary < (g.slots+g.ordinary+1)/2
+		if !free && !(g.waiting[1][0].pushed && g.ordinary == 0) {
+			return
+		}
+		g.ordinary++
+		g.let(1)
+	}
+}
+
+func (g *gate) let(line int) {
+	g.slots--
+	close(g.waiting[line][0].open)
+	g.waiting[line] = g.waiting[line][1:]
+}
+
+// abandon takes a out of its line, or gives its slot back when it was let in meanwhile.
+func (g *gate) abandon(a *admission, line int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, w := range g.waiting[line] {
+		if w == a {
+			g.waiting[line] = append(g.waiting[line][:i:i], g.waiting[line][i+1:]...)
+			return
+		}
+	}
+	g.slots++
+	if line == 0 {
+		g.urgent--
+	} else {
+		g.ordinary--
+	}
+	g.admit()
+}

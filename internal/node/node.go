@@ -1,0 +1,224 @@
+// Package node is one machine and its instances: it carries out what the pools decided (boot, prepare, fetch, attach,
+// bind, execute, delete) through a driver, and tells what happened to code.
+//
+// It is not a place for decisions: which instance, which container and when is the manager's; it keeps no pool and no
+// queue of requests. It bounds how many starts run at once, so that a storm of them does not starve the machine, and lets
+// the starts a request waits for go before those that only refill a pool.
+//
+// Package pool calls everything but Execute, which package invoke calls with a container it leases. All methods may be
+// called at once. Locks, outermost first: none is taken with another held; mu guards the table of instances, each
+// instance's own mu its code cache. No lock is held while the driver or the cache works.
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"io"
+	"log/slog"
+	"sync"
+
+	"kiln"
+)
+
+// Cache gives packages unpacked on this node.
+type Cache interface {
+	// Acquire gives the read-only folder of an unpacked package and keeps it there until release is called. fetched is
+	// true when it had to be brought from the store. Blocks for that; one fetch of a package at a time. Kinds: KindNotFound,
+	// KindCorrupt, KindUnavailable.
+	Acquire(ctx context.Context, digest kiln.Digest) (dir string, fetched bool, release func(), err error)
+}
+
+// Bounds on the work a node does at once.
+const (
+	// DefaultStarts is how many boots and prepares run at once, of those a request waits for and others together.
+	DefaultStarts = 8
+)
+
+// Config is what a node is made of.
+type Config struct {
+	ID     kiln.NodeID
+	Region string
+	Driver Driver
+	Cache  Cache
+	// Runtimes finds the language runtime of this node by its own name ("python3.11", "nodejs20", "provided").
+	Runtimes func(name string) (kiln.Runtime, bool)
+	// Emit is told of fetches and attachments. It must not block nor call back.
+	Emit   func(kiln.Event)
+	Logger *slog.Logger
+	// Rand is where ids come from: crypto/rand.Reader, or a seeded source in tests. Safe for use by many goroutines.
+	Rand io.Reader
+	// Starts bounds boots and prepares at once; DefaultStarts when 0.
+	Starts int
+}
+
+// Node is one machine. Make it with New.
+type Node struct {
+	config Config
+	starts *gate
+
+	mu        sync.Mutex
+	instances map[kiln.InstanceID]*instance      // guarded by mu
+	fresh     map[kiln.ContainerID]*kiln.Binding // bindings of containers started afresh, until bound; guarded by mu
+}
+
+// New makes a node over a driver.
+func New(config Config) *Node {
+	if config.Starts == 0 {
+		config.Starts = DefaultStarts
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Node{
+		config:    config,
+		starts:    newGate(config.Starts),
+		instances: make(map[kiln.InstanceID]*instance),
+		fresh:     make(map[kiln.ContainerID]*kiln.Binding),
+	}
+}
+
+// ID is the node's name.
+func (n *Node) ID() kiln.NodeID { return n.config.ID }
+
+// Capabilities is what the node's driver can do.
+func (n *Node) Capabilities() kiln.Capabilities { return n.config.Driver.Capabilities() }
+
+// NewInstanceID gives an instance id that was never used.
+func (n *Node) NewInstanceID() kiln.InstanceID { return kiln.InstanceID("i-" + n.random(8)) }
+
+// NewContainerID gives a container id that was never used.
+func (n *Node) NewContainerID() kiln.ContainerID { return kiln.ContainerID("c-" + n.random(8)) }
+
+// random gives size random bytes in hexadecimal. A source of randomness that fails is a broken machine.
+func (n *Node) random(size int) string {
+	b := make([]byte, size)
+	if _, err := io.ReadFull(n.config.Rand, b); err != nil {
+		panic("node: random source failed: " + err.Error())
+	}
+	return hex.EncodeToString(b)
+}
+
+// Boot asks for an instance.
+type Boot struct {
+	ID            kiln.InstanceID
+	Configuration kiln.Configuration
+	AllowanceMiB  int
+	// Urgent is true when a request waits for it.
+	Urgent bool
+}
+
+// BootInstance boots an instance and gives its boot id. On an error nothing is left. Kinds: KindUnavailable,
+// KindInternal.
+func (n *Node) BootInstance(ctx context.Context, b Boot) (bootID string, err error) {
+	if err := n.starts.enter(ctx, b.Urgent); err != nil {
+		return "", err
+	}
+	defer n.starts.leave(b.Urgent)
+	uuid := n.random(16)
+	spec := kiln.InstanceSpec{ID: b.ID, BootID: uuid, Configuration: b.Configuration, AllowanceMiB: b.AllowanceMiB}
+	if err := n.config.Driver.CreateInstance(ctx, spec); err != nil {
+		return "", err
+	}
+	n.mu.Lock()
+	n.instances[b.ID] = &instance{id: b.ID, packages: make(map[kiln.Digest]*attachment)}
+	n.mu.Unlock()
+	return uuid, nil
+}
+
+// Prepare asks for a container that waits for its version, or, with Version set, for one started afresh for it alone.
+type Prepare struct {
+	ID       kiln.ContainerID
+	Instance kiln.InstanceID
+	Runtime  string // the interpreter's own name
+	Urgent   bool
+	// Fresh is the binding the container is started for; nil for a prepared one.
+	Fresh *Bind
+}
+
+// PrepareContainer starts a container's runtime and gives the process id of its first process, 0 where none is to be
+// seen. On an error nothing is left. Kinds: KindNotFound, KindUnavailable, KindInternal and, afresh, the cache's.
+func (n *Node) PrepareContainer(ctx context.Context, p Prepare) (pid int, err error) {
+	runtime, ok := n.config.Runtimes(p.Runtime)
+	if !ok {
+		return 0, kiln.Errorf(kiln.KindNotFound, "node: prepare container", "No runtime %s on this node.", p.Runtime)
+	}
+	spec := kiln.ContainerSpec{ID: p.ID, Instance: p.Instance, Runtime: runtime}
+	if p.Fresh != nil {
+		if spec.Fresh, err = n.binding(ctx, runtime, p.Fresh); err != nil {
+			return 0, err
+		}
+	}
+	if err := n.starts.enter(ctx, p.Urgent); err != nil {
+		return 0, err
+	}
+	defer n.starts.leave(p.Urgent)
+	if pid, err = n.config.Driver.CreateContainer(ctx, spec); err != nil {
+		return 0, err
+	}
+	if spec.Fresh != nil {
+		n.mu.Lock()
+		n.fresh[p.ID] = spec.Fresh
+		n.mu.Unlock()
+	}
+	return pid, nil
+}
+
+// Bind asks a prepared container to become a version's.
+type Bind struct {
+	Container kiln.ContainerID
+	Instance  kiln.InstanceID
+	Runtime   string // the interpreter's own name
+	Version   *kiln.Version
+	Amounts   kiln.Amounts
+	RequestID kiln.RequestID // the request it is made for, for events; may be empty
+}
+
+// BindContainer brings the package to the node and into the instance where it is not there yet, and binds the container.
+// A failing initialisation is a result; after an error the container must be deleted.
+func (n *Node) BindContainer(ctx context.Context, b Bind) (kiln.InitResult, error) {
+	n.mu.Lock()
+	binding := n.fresh[b.Container]
+	delete(n.fresh, b.Container)
+	n.mu.Unlock()
+	if binding == nil {
+		runtime, ok := n.config.Runtimes(b.Runtime)
+		if !ok {
+			return kiln.InitResult{}, kiln.Errorf(kiln.KindNotFound, "node: bind container", "No runtime %s on this node.", b.Runtime)
+		}
+		var err error
+		if binding, err = n.binding(ctx, runtime, &b); err != nil {
+			return kiln.InitResult{}, err
+		}
+	}
+	n.starts.begin()
+	defer n.starts.end()
+	return n.config.Driver.BindContainer(ctx, b.Container, *binding)
+}
+
+// Execute hands an event to an idle container the caller leases and blocks for its answer.
+func (n *Node) Execute(ctx context.Context, id kiln.ContainerID, d *kiln.Delivery) kiln.Answer {
+	return n.config.Driver.Execute(ctx, id, d)
+}
+
+// DeleteContainer ends a container; it may be repeated.
+func (n *Node) DeleteContainer(ctx context.Context, id kiln.ContainerID) error {
+	n.mu.Lock()
+	delete(n.fresh, id)
+	n.mu.Unlock()
+	return n.config.Driver.DeleteContainer(ctx, id)
+}
+
+// DeleteInstance ends an instance with all it holds; it may be repeated.
+func (n *Node) DeleteInstance(ctx context.Context, id kiln.InstanceID) error {
+	if err := n.config.Driver.DeleteInstance(ctx, id); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	in := n.instances[id]
+	delete(n.instances, id)
+	n.mu.Unlock()
+	if in != nil {
+		in.release()
+	}
+	return nil
+}
