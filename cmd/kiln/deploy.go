@@ -1,0 +1,269 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/spf13/cobra"
+
+	"kiln/internal/client"
+)
+
+// How often the state of a function that is being made ready is asked for, and for how long.
+const (
+	activeEvery  = 50 * time.Millisecond
+	activeWithin = 2 * time.Minute
+)
+
+// wishes are what the flags of deploy ask for; empty and zero values leave things as they are.
+type wishes struct {
+	name, runtime, handler, description string
+	memory, timeout                     int32
+	environment                         map[string]string
+}
+
+func (a *app) deployCommand() *cobra.Command {
+	var w wishes
+	var env []string
+	c := &cobra.Command{
+		Use:   "deploy DIR|ZIP|FILE",
+		Short: "Create a function, or give it new code, and wait until it can be called",
+		Long: "Packs a folder or a single file, or takes a zip as it is, and registers it. Runtime and handler are guessed from\n" +
+			"what is there and the guess is told; a function that exists keeps what is not given.",
+		Example: "  kiln deploy ./hello\n  kiln deploy handler.py --name greet --memory 256 --env GREETING=hi\n  kiln deploy ./bin/program --name fast",
+		Args:    oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			var err error
+			if w.environment, err = parseEnv(env); err != nil {
+				return err
+			}
+			return a.deploy(c.Context(), args[0], w)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&w.name, "name", "", "the function's name (default: from the path)")
+	f.StringVar(&w.runtime, "runtime", "", "AWS's identifier, e.g. python3.12, nodejs22.x, provided.al2023")
+	f.StringVar(&w.handler, "handler", "", "what to call, e.g. lambda_function.lambda_handler")
+	f.StringVar(&w.description, "description", "", "a sentence about it")
+	f.Int32Var(&w.memory, "memory", 0, "memory in MiB (128 unless given)")
+	f.Int32Var(&w.timeout, "timeout", 0, "the most an execution may take, in seconds (3 unless given)")
+	f.StringArrayVar(&env, "env", nil, "a variable, NAME=value; may be repeated; replaces all there were")
+	return c
+}
+
+// parseEnv reads NAME=value texts. Nil when there are none.
+func parseEnv(texts []string) (map[string]string, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	m := make(map[string]string, len(texts))
+	for _, t := range texts {
+		name, value, ok := strings.Cut(t, "=")
+		if !ok || name == "" {
+			return nil, mistake("--env %s is no variable; write --env NAME=value", t)
+		}
+		m[name] = value
+	}
+	return m, nil
+}
+
+func (a *app) deploy(ctx context.Context, from string, w wishes) error {
+	p, err := pack(from)
+	if err != nil {
+		return err
+	}
+	w.name = cmp.Or(w.name, p.name)
+	if w.name == "" {
+		return mistake("the path gives no name for the function; give --name")
+	}
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	done := a.progress("deploying " + w.name)
+	defer done()
+	d := &deployment{app: a, client: cl, lambda: cl.Lambda(), packed: p, wishes: w}
+	was, err := d.lambda.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &w.name})
+	switch {
+	case err == nil:
+		err = d.update(ctx, was)
+	case notFound(err):
+		err = d.create(ctx)
+	}
+	if err != nil {
+		return cl.Explain(err)
+	}
+	now, err := d.active(ctx)
+	if err != nil {
+		return cl.Explain(err)
+	}
+	done()
+	if a.json {
+		return a.printJSON(map[string]any{"function": w.name, "arn": aws.ToString(now.FunctionArn), "runtime": now.Runtime,
+			"handler": aws.ToString(now.Handler), "memoryMiB": aws.ToInt32(now.MemorySize), "timeoutSeconds": aws.ToInt32(now.Timeout),
+			"codeSha256": aws.ToString(now.CodeSha256), "codeBytes": now.CodeSize})
+	}
+	a.say("%s is active: %s, handler %s, %d MiB, %d s, %d bytes of code", w.name, now.Runtime, aws.ToString(now.Handler),
+		aws.ToInt32(now.MemorySize), aws.ToInt32(now.Timeout), now.CodeSize)
+	_, err = a.stdout.Write([]byte(aws.ToString(now.FunctionArn) + "\n"))
+	return err
+}
+
+// deployment is one function being created or changed.
+type deployment struct {
+	app    *app
+	client *client.Client
+	lambda *lambda.Client
+	packed *packed
+	wishes
+}
+
+func (d *deployment) create(ctx context.Context) error {
+	runtime, handler, err := d.app.guess(ctx, d.client, d.packed, d.runtime, d.handler)
+	if err != nil {
+		return err
+	}
+	in := &lambda.CreateFunctionInput{
+		FunctionName: &d.name,
+		Role:         aws.String("arn:aws:iam::" + string(d.client.Key().Account) + ":role/kiln"),
+		Code:         &types.FunctionCode{ZipFile: d.packed.zip},
+		Runtime:      types.Runtime(runtime),
+		Handler:      &handler,
+	}
+	if d.packed.arm64 {
+		in.Architectures = []types.Architecture{types.ArchitectureArm64}
+	}
+	if d.memory > 0 {
+		in.MemorySize = &d.memory
+	}
+	if d.timeout > 0 {
+		in.Timeout = &d.timeout
+	}
+	if d.description != "" {
+		in.Description = &d.description
+	}
+	if d.environment != nil {
+		in.Environment = &types.Environment{Variables: d.environment}
+	}
+	_, err = d.lambda.CreateFunction(ctx, in)
+	return err
+}
+
+// update gives new code, then what else was asked for. Runtime and handler stay unless given or the language changed.
+func (d *deployment) update(ctx context.Context, was *lambda.GetFunctionConfigurationOutput) error {
+	in := &lambda.UpdateFunctionConfigurationInput{FunctionName: &d.name}
+	runtime, handler, err := guess(d.packed, d.runtime, d.handler)
+	if err != nil && (d.runtime != "" || d.handler != "") {
+		runtime, handler, err = d.runtime, d.handler, nil
+	}
+	changed := err == nil && familyOf(runtime) != familyOf(string(was.Runtime)) && runtime != ""
+	if changed && d.runtime == "" {
+		if runtime, handler, err = d.app.guess(ctx, d.client, d.packed, d.runtime, d.handler); err != nil {
+			return err
+		}
+	}
+	more := false
+	if changed || d.runtime != "" {
+		in.Runtime, more = types.Runtime(runtime), true
+	}
+	if changed || d.handler != "" {
+		in.Handler, more = &handler, true
+	}
+	if d.memory > 0 {
+		in.MemorySize, more = &d.memory, true
+	}
+	if d.timeout > 0 {
+		in.Timeout, more = &d.timeout, true
+	}
+	if d.description != "" {
+		in.Description, more = &d.description, true
+	}
+	if d.environment != nil {
+		in.Environment, more = &types.Environment{Variables: d.environment}, true
+	}
+	code := &lambda.UpdateFunctionCodeInput{FunctionName: &d.name, ZipFile: d.packed.zip}
+	if d.packed.arm64 {
+		code.Architectures = []types.Architecture{types.ArchitectureArm64}
+	}
+	if _, err := d.lambda.UpdateFunctionCode(ctx, code); err != nil || !more {
+		return err
+	}
+	if _, err := d.active(ctx); err != nil {
+		return err
+	}
+	_, err = d.lambda.UpdateFunctionConfiguration(ctx, in)
+	return err
+}
+
+// active waits until the function can be called and its last change is done.
+func (d *deployment) active(ctx context.Context) (*lambda.GetFunctionConfigurationOutput, error) {
+	ctx, cancel := context.WithTimeout(ctx, activeWithin)
+	defer cancel()
+	ticker := time.NewTicker(activeEvery)
+	defer ticker.Stop()
+	for {
+		now, err := d.lambda.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &d.name})
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case now.State == types.StateFailed:
+			return nil, mistake("%s cannot be made ready: %s", d.name, aws.ToString(now.StateReason))
+		case now.LastUpdateStatus == types.LastUpdateStatusFailed:
+			return nil, mistake("the change of %s failed: %s", d.name, aws.ToString(now.LastUpdateStatusReason))
+		case now.State == types.StateActive && now.LastUpdateStatus != types.LastUpdateStatusInProgress:
+			return now, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// guess finds runtime and handler unless given, prefers a runtime the server's instances hold, and tells what it took.
+func (a *app) guess(ctx context.Context, cl *client.Client, p *packed, runtime, handler string) (string, string, error) {
+	given, givenHandler := runtime, handler
+	runtime, handler, err := guess(p, runtime, handler)
+	if err != nil {
+		return "", "", err
+	}
+	if given == "" {
+		runtime = held(ctx, cl, runtime)
+	}
+	if given == "" || givenHandler == "" {
+		a.say("taking runtime %s and handler %s; say otherwise with --runtime and --handler", runtime, handler)
+	}
+	return runtime, handler, nil
+}
+
+// held gives the runtime of that language the server's instances hold already; runtime itself when none tells.
+func held(ctx context.Context, cl *client.Client, runtime string) string {
+	var page struct {
+		Items []struct {
+			Runtimes []string `json:"runtimes"`
+		} `json:"items"`
+	}
+	req := client.Request{Method: "GET", Path: "/kiln/v1/instances", Query: url.Values{"limit": {"100"}}}
+	if familyOf(runtime) == "provided" || cl.JSON(ctx, req, nil, &page) != nil {
+		return runtime
+	}
+	for _, item := range page.Items {
+		for _, r := range item.Runtimes {
+			if familyOf(r) == familyOf(runtime) {
+				if familyOf(r) == "nodejs" {
+					return strings.TrimSuffix(r, ".x") + ".x"
+				}
+				return r
+			}
+		}
+	}
+	return runtime
+}

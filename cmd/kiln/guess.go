@@ -1,0 +1,124 @@
+package main
+
+import (
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// The runtime taken for a language when nothing says which: what Kiln has nearest to it runs.
+const (
+	defaultPython   = "python3.12"
+	defaultNode     = "nodejs22.x"
+	defaultProvided = "provided.al2023"
+)
+
+// family gives the language of a source file by its ending: "python", "nodejs" or nothing.
+func family(name string) string {
+	switch path.Ext(name) {
+	case ".py":
+		return "python"
+	case ".js", ".mjs", ".cjs":
+		return "nodejs"
+	}
+	return ""
+}
+
+// familyOf gives the language of a runtime: "python3.12" is python.
+func familyOf(runtime string) string {
+	for _, f := range []string{"python", "nodejs", "provided"} {
+		if strings.HasPrefix(runtime, f) {
+			return f
+		}
+	}
+	return runtime
+}
+
+// guess finds runtime and handler in what a package holds, unless they are given. It is a mistake when nothing there
+// tells.
+func guess(p *packed, runtime, handler string) (string, string, error) {
+	want := ""
+	if runtime != "" {
+		want = familyOf(runtime)
+	}
+	file := entryFile(p.files, want)
+	if handler != "" && runtime != "" {
+		return runtime, handler, nil
+	}
+	if file == "" {
+		return "", "", mistake("cannot tell how to run this: there is no bootstrap, lambda_function.py, index.mjs, index.js or single source file at its top; give --runtime and --handler")
+	}
+	found, foundHandler := defaultProvided, "bootstrap"
+	switch family(file) {
+	case "python":
+		found, foundHandler = defaultPython, stem(file)+"."+pythonHandler(string(p.source(file)))
+	case "nodejs":
+		found, foundHandler = defaultNode, stem(file)+"."+nodeHandler(string(p.source(file)))
+	}
+	if runtime == "" {
+		runtime = found
+	}
+	if handler == "" {
+		handler = foundHandler
+	}
+	return runtime, handler, nil
+}
+
+func stem(file string) string { return strings.TrimSuffix(file, path.Ext(file)) }
+
+// entryFile picks the file with the handler: by AWS's names, then by usual ones, then the only source file there is.
+func entryFile(files []string, want string) string {
+	names := []string{"bootstrap", "lambda_function.py", "index.mjs", "index.js", "index.cjs"}
+	for _, s := range []string{"handler", "main", "app", "function", "index"} {
+		names = append(names, s+".py", s+".mjs", s+".js", s+".cjs")
+	}
+	fits := func(name string) bool {
+		if name == "bootstrap" {
+			return want == "" || want == "provided"
+		}
+		return family(name) != "" && (want == "" || want == family(name))
+	}
+	for _, name := range names {
+		if fits(name) && slices.Contains(files, name) {
+			return name
+		}
+	}
+	only := ""
+	for _, name := range files {
+		if strings.Contains(name, "/") || !fits(name) {
+			continue
+		}
+		if only != "" {
+			return ""
+		}
+		only = name
+	}
+	return only
+}
+
+// pythonHandler finds the function to call: lambda_handler, handler, or the first that takes an event and a context.
+func pythonHandler(source string) string {
+	for _, name := range []string{"lambda_handler", "handler"} {
+		if regexp.MustCompile(`(?m)^(?:async\s+)?def\s+` + name + `\s*\(|^` + name + `\s*=`).MatchString(source) {
+			return name
+		}
+	}
+	if m := regexp.MustCompile(`(?m)^(?:async\s+)?def\s+(\w+)\s*\(\s*\w+[^,()]*,\s*\w+[^,()]*\)`).FindStringSubmatch(source); m != nil {
+		return m[1]
+	}
+	return "lambda_handler"
+}
+
+// nodeHandler finds the exported function to call: handler, or the only one that is exported.
+func nodeHandler(source string) string {
+	exported := regexp.MustCompile(`(?m)\bexports\.(\w+)\s*=|^export\s+(?:async\s+)?(?:const|let|var|function\*?)\s+(\w+)`)
+	var names []string
+	for _, m := range exported.FindAllStringSubmatch(source, -1) {
+		names = append(names, m[1]+m[2])
+	}
+	if len(names) == 1 {
+		return names[0]
+	}
+	return "handler"
+}

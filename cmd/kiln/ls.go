@@ -1,0 +1,199 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/spf13/cobra"
+)
+
+// columns gives, for each kind of thing, the members its table shows, dots going inside.
+func columns(kind string) string {
+	return map[string]string{
+		"functions":  "name runtime handler memoryMiB timeoutSeconds state codeBytes modified",
+		"nodes":      "",
+		"pools":      "",
+		"instances":  "id pool state account fleet driver runtimes shape bootedAt codeCache",
+		"containers": "id instance state function version pid memoryMiB",
+		"executions": "times.received requestId function versionExecuted path outcome durationMs memory.used instance container",
+		"events":     "time kind cause function instance container requestId",
+		"accounts":   "",
+		"keys":       "",
+	}[kind]
+}
+
+func (a *app) lsCommand() *cobra.Command {
+	kinds := []string{"functions", "instances", "containers", "executions", "events", "pools", "nodes"}
+	var limit int
+	var function, account, since string
+	var filters []string
+	c := &cobra.Command{
+		Use:       "ls {" + strings.Join(kinds, "|") + "}",
+		Short:     "List functions, instances, containers, executions, events, pools or nodes",
+		ValidArgs: kinds,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 1 || !slices.Contains(kinds, args[0]) {
+				return mistake("say what to list: kiln ls %s", strings.Join(kinds, "|"))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			q := url.Values{}
+			for name, value := range map[string]string{"function": function, "account": account, "since": since} {
+				if value != "" {
+					q.Set(name, value)
+				}
+			}
+			for _, f := range filters {
+				name, value, ok := strings.Cut(f, "=")
+				if !ok {
+					return mistake("--filter %s is no filter; write --filter field=value", f)
+				}
+				q.Set(name, value)
+			}
+			if args[0] == "functions" {
+				return a.listFunctions(c, limit)
+			}
+			return a.list(c, args[0], q, limit)
+		},
+	}
+	f := c.Flags()
+	f.IntVar(&limit, "limit", 100, "the most to list; 0 lists all")
+	f.StringVar(&function, "function", "", "only of this function")
+	f.StringVar(&account, "account", "", "only of this account (the operator sees all)")
+	f.StringVar(&since, "since", "", "only after this time (RFC 3339)")
+	f.StringArrayVar(&filters, "filter", nil, "only where field=value; may be repeated")
+	return c
+}
+
+// list prints a list of /kiln/v1.
+func (a *app) list(c *cobra.Command, kind string, q url.Values, limit int) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	done := a.progress("listing " + kind)
+	items, err := cl.List(c.Context(), kind, q, limit)
+	done()
+	if err != nil {
+		return err
+	}
+	return a.printItems(kind, items)
+}
+
+func (a *app) listFunctions(c *cobra.Command, limit int) error {
+	cl, err := a.connect()
+	if err != nil {
+		return err
+	}
+	done := a.progress("listing functions")
+	defer done()
+	var items []json.RawMessage
+	pages := lambda.NewListFunctionsPaginator(cl.Lambda(), &lambda.ListFunctionsInput{})
+	for pages.HasMorePages() && (limit == 0 || len(items) < limit) {
+		page, err := pages.NextPage(c.Context())
+		if err != nil {
+			return cl.Explain(err)
+		}
+		for _, f := range page.Functions {
+			item, err := json.Marshal(map[string]any{"name": aws.ToString(f.FunctionName), "arn": aws.ToString(f.FunctionArn),
+				"runtime": f.Runtime, "handler": aws.ToString(f.Handler), "memoryMiB": aws.ToInt32(f.MemorySize),
+				"timeoutSeconds": aws.ToInt32(f.Timeout), "state": f.State, "codeBytes": f.CodeSize,
+				"codeSha256": aws.ToString(f.CodeSha256), "modified": aws.ToString(f.LastModified)})
+			if err != nil {
+				return err
+			}
+			items = append(items, item)
+		}
+	}
+	if limit > 0 && len(items) > limit {
+		items = items[:limit]
+	}
+	done()
+	return a.printItems("functions", items)
+}
+
+// printItems prints items as JSON or as a table with the kind's columns, or with the members of the first.
+func (a *app) printItems(kind string, items []json.RawMessage) error {
+	if a.json {
+		if items == nil {
+			items = []json.RawMessage{}
+		}
+		return a.printJSON(map[string]any{"items": items})
+	}
+	if len(items) == 0 {
+		a.say("no %s", kind)
+		return nil
+	}
+	rows := make([]map[string]any, 0, len(items))
+	for _, item := range items {
+		var row map[string]any
+		if err := json.Unmarshal(item, &row); err != nil {
+			return fmt.Errorf("the server's list of %s cannot be read: %w", kind, err)
+		}
+		rows = append(rows, row)
+	}
+	names := strings.Fields(columns(kind))
+	if len(names) == 0 {
+		for name := range rows[0] {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, strings.ToUpper(strings.Join(names, "\t")))
+	for _, row := range rows {
+		cells := make([]string, 0, len(names))
+		for _, name := range names {
+			cells = append(cells, cell(member(row, name)))
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
+	}
+	return w.Flush()
+}
+
+// member follows a name with dots into nested objects.
+func member(row map[string]any, name string) any {
+	var v any = row
+	for part := range strings.SplitSeq(name, ".") {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = m[part]
+	}
+	return v
+}
+
+// cell shows a value in a table: lists of words joined, lists of anything else counted, objects as JSON.
+func cell(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "-"
+	case string:
+		return orDash(v)
+	case float64:
+		return strings.TrimSuffix(fmt.Sprintf("%.3f", v), ".000")
+	case []any:
+		words := make([]string, 0, len(v))
+		for _, item := range v {
+			word, ok := item.(string)
+			if !ok || len(word) > 24 {
+				return fmt.Sprintf("%d items", len(v))
+			}
+			words = append(words, word)
+		}
+		return orDash(strings.Join(words, ","))
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(b)
+}

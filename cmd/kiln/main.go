@@ -1,0 +1,171 @@
+// Command kiln is both the server (kiln serve) and the tool that talks to one (everything else).
+//
+// The file main.go holds the root command and the rules all commands share: the answer alone goes to standard output
+// and everything else to standard error; exit 0 when all went well, 1 when the function failed and for nothing else, 2
+// for a mistake in the call or a server that could not do what was asked. Each command is one file, straight from its
+// flags to a call of internal/client; nothing is decided here. Commands run one at a time; only the progress line has a
+// goroutine, which ends before its command does.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"kiln"
+	"kiln/internal/client"
+	"kiln/internal/server"
+)
+
+// version is set by the Makefile (-ldflags -X).
+var version = "development"
+
+// The exit statuses.
+const (
+	exitFine           = 0
+	exitFunctionFailed = 1
+	exitMistake        = 2
+)
+
+// errFunctionFailed ends a command whose function failed, after it has said how.
+var errFunctionFailed = errors.New("the function failed")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, environ: os.Environ()}
+	status := a.run(ctx, os.Args[1:])
+	stop()
+	os.Exit(status)
+}
+
+// app is what every command is given: the streams, the environment and the flags all commands share.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+	environ        []string
+
+	endpoint, data string
+	json           bool
+}
+
+// run carries out one command line and gives its exit status.
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return exitFine
+	case errors.Is(err, errFunctionFailed):
+		return exitFunctionFailed
+	}
+	message := err.Error()
+	if e, ours := errors.AsType[*kiln.Error](err); ours {
+		message = e.Message
+		if e.Reason != "" {
+			message = e.Reason + ": " + message
+		}
+	}
+	fmt.Fprintln(a.stderr, "kiln: "+message)
+	return exitMistake
+}
+
+// root puts the commands together.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "kiln",
+		Short:         "Run functions in warm, isolated containers behind the AWS Lambda API",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version,
+		Args:          cobra.NoArgs,
+	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetVersionTemplate("kiln {{.Version}}\n")
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.endpoint, "endpoint", "", "the server's address (otherwise AWS_ENDPOINT_URL, otherwise what the data folder says)")
+	flags.StringVar(&a.data, "data", "", "the server's data folder (default KILN_DATA, or the one of this user)")
+	flags.BoolVar(&a.json, "json", false, "answer in JSON")
+	root.AddCommand(a.envCommand(), a.configCommand(), a.deployCommand(), a.invokeCommand(), a.runCommand(),
+		a.logsCommand(), a.lsCommand(), a.rmCommand(), a.accountCommand(), a.keyCommand(), a.versionCommand())
+	return root
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if a.json {
+				return a.printJSON(map[string]string{"version": version})
+			}
+			fmt.Fprintln(a.stdout, "kiln "+version)
+			return nil
+		}}
+}
+
+// dataDir gives the data folder: --data, KILN_DATA, or this user's own, as an absolute path.
+func (a *app) dataDir() (string, error) {
+	dir := a.data
+	if dir == "" {
+		dir = a.getenv("KILN_DATA")
+	}
+	if dir == "" {
+		home := map[string]string{"HOME": a.getenv("HOME"), "XDG_DATA_HOME": a.getenv("XDG_DATA_HOME")}
+		own, err := server.DefaultData(home)
+		if err != nil {
+			return "", err
+		}
+		dir = own
+	}
+	return filepath.Abs(dir)
+}
+
+// connect finds the server and the key: --data names both; otherwise the address is --endpoint's or AWS_ENDPOINT_URL's
+// and the key the environment's, and what is missing comes from the data folder. A key of the environment is never
+// taken with the data folder's address: it may be one for AWS.
+func (a *app) connect() (*client.Client, error) {
+	endpoint := a.endpoint
+	if endpoint == "" && a.data == "" {
+		endpoint = a.getenv("AWS_ENDPOINT_URL")
+	}
+	key := client.Credentials{AccessKeyID: a.getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: a.getenv("AWS_SECRET_ACCESS_KEY"),
+		Account: kiln.AccountID(a.getenv("KILN_ACCOUNT_ID")), Region: a.getenv("AWS_REGION")}
+	dir, err := a.dataDir()
+	if err != nil {
+		return nil, err
+	}
+	if endpoint == "" || a.data != "" || key.AccessKeyID == "" || key.SecretAccessKey == "" {
+		if key, err = client.ReadCredentials(dir); err != nil {
+			return nil, err
+		}
+	}
+	if endpoint == "" {
+		address, err := client.ReadAddress(dir)
+		if err != nil {
+			return nil, err
+		}
+		endpoint = address.Endpoint
+	}
+	if key.Region == "" {
+		key.Region = kiln.DefaultRegion
+	}
+	if key.Account == "" {
+		key.Account = kiln.DefaultAccount
+	}
+	return client.New(endpoint, key)
+}
+
+// mistake makes an error for a command line that cannot be carried out.
+func mistake(format string, args ...any) error {
+	return kiln.Errorf(kiln.KindInvalid, "kiln: read the command line", format, args...)
+}
