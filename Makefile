@@ -1,0 +1,35 @@
+# What can be done with this repository. All of it is for sh and a Go of 1.21 or newer, which fetches the toolchain that
+# go.mod names by itself; what else is missing scripts/setup.sh installs.
+
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo development)
+TAGS ?=
+
+.PHONY: build demo stop test test-long check bench clean
+
+build: ## bin/kiln, one static binary
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
+
+demo: ## real functions through real pools; leaves Kiln running
+	@scripts/demo.sh
+
+stop: ## ends the Kiln that make demo left running
+	@scripts/stop.sh
+
+test: ## the required lanes; a skip in one of them is a failure
+	@scripts/setup.sh test
+	@scripts/test.sh required
+
+test-long: ## the rest
+	@scripts/setup.sh test
+	@scripts/test.sh long
+
+check: ## form: gofmt, vet, go fix, the house rules
+	@scripts/check.sh
+
+bench: build ## prints a table and writes bench/results.json
+	@scripts/setup.sh test
+	@scripts/bench.sh
+
+clean: stop ## removes what was built and the demo's data
+	rm -rf bin .kiln
