@@ -1,0 +1,74 @@
+package registry
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"kiln"
+)
+
+// reserved reports whether a variable is one the runtime sets itself (AWS's list).
+func reserved(key string) bool {
+	switch key {
+	case "_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV",
+		"AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION",
+		"AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME",
+		"AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API",
+		"LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR":
+		return true
+	}
+	return false
+}
+
+// check refuses a version that AWS would refuse for what the wire's own constraints cannot tell. more is what it adds to
+// the account's code, in bytes.
+func (r *Registry) check(op string, v *kiln.Version, more int64) error {
+	const cannot = "Lambda was unable to configure your environment variables because the environment variables you have provided "
+	var taken []string
+	for key := range v.Environment {
+		if reserved(key) {
+			taken = append(taken, key)
+		}
+	}
+	if len(taken) > 0 {
+		slices.Sort(taken)
+		return invalid(op, cannot+"contains reserved keys that are currently not supported for modification. "+
+			"Reserved keys used in this request: %s", strings.Join(taken, ", "))
+	}
+	measured, err := json.Marshal(v.Environment)
+	if err != nil {
+		return kiln.Wrap(kiln.KindInvalid, op, "the variables cannot be written as JSON", err)
+	}
+	if len(measured) > MaxEnvironmentBytes {
+		return invalid(op, cannot+"exceeded the 4KB limit.")
+	}
+	return r.checkStorage(op, v.Account, more)
+}
+
+// checkStorage refuses more code than an account may keep. Calls at once may exceed the bound by what they bring.
+func (r *Registry) checkStorage(op string, owner kiln.AccountID, more int64) error {
+	if more > 0 && r.Usage(owner).CodeBytes+more > MaxCodeBytes {
+		return limit(op, "CodeStorageExceededException", "Code storage limit exceeded.")
+	}
+	return nil
+}
+
+func checkTags(op string, tags map[string]string) error {
+	if len(tags) > MaxTags {
+		return invalid(op, "A function has at most %d tags.", MaxTags)
+	}
+	return nil
+}
+
+// aliasesOf gives the names of the aliases that may resolve to a version, sorted.
+func (f *Function) aliasesOf(number string) []string {
+	var names []string
+	for name, a := range f.Aliases {
+		if a.pointsTo(number) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,152 @@
+package registry
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"kiln"
+)
+
+// Page asks for a part of a list.
+type Page struct {
+	// Marker is what the page before gave as next; empty for the first.
+	Marker string
+	// Limit is the most items wanted: 0 or more than MaxPage means MaxPage.
+	Limit int
+}
+
+// cut gives the part of sorted keys that the page asks for and the marker of the next.
+func (p Page) cut(op string, keys []string) ([]string, string, error) {
+	if p.Marker != "" {
+		after, err := base64.RawURLEncoding.DecodeString(p.Marker)
+		if err != nil {
+			return nil, "", invalid(op, "The Marker is not one that an earlier call gave.")
+		}
+		i, found := slices.BinarySearch(keys, string(after))
+		if found {
+			i++
+		}
+		keys = keys[i:]
+	}
+	limit := p.Limit
+	if limit <= 0 || limit > MaxPage {
+		limit = MaxPage
+	}
+	if len(keys) <= limit {
+		return keys, "", nil
+	}
+	return keys[:limit], base64.RawURLEncoding.EncodeToString([]byte(keys[limit-1])), nil
+}
+
+// Get gives a version of a function by qualifier: empty, $LATEST, a number or an alias. Kinds: KindNotFound.
+func (r *Registry) Get(owner kiln.AccountID, name, qualifier string) (Configuration, error) {
+	const op = "registry: get function"
+	e := r.entry(owner, name)
+	if e == nil {
+		return Configuration{}, r.notFound(op, owner, name, qualifier)
+	}
+	if a := e.head.Aliases[qualifier]; a != nil {
+		qualifier = a.Version
+	}
+	if qualifier == "" || qualifier == kiln.Latest {
+		return e.head.configuration(), nil
+	}
+	if c, ok := e.version(qualifier); ok {
+		return c, nil
+	}
+	return Configuration{}, r.notFound(op, owner, name, qualifier)
+}
+
+// version gives a published version as its owner sees it.
+func (e *entry) version(number string) (Configuration, bool) {
+	t, ok := e.versions[number]
+	if !ok {
+		return Configuration{}, false
+	}
+	p := e.head.Versions[e.head.find(number)]
+	s := Status{State: p.State, StateReason: p.StateReason, LastUpdate: UpdateSuccessful}
+	switch p.State {
+	case StatePending:
+		s.StateReason, s.StateReasonCode = creatingReason, creatingCode
+		s.LastUpdate = UpdateInProgress
+	case StateFailed:
+		s.StateReasonCode = failedCode
+		s.LastUpdate = UpdateFailed
+	}
+	return Configuration{t.version, s}, true
+}
+
+// List gives a page of an account's functions by name, each as $LATEST is; with all, each followed by its published
+// versions (a page then counts functions). next is the marker of the page after, empty at the end. Kinds: KindInvalid.
+func (r *Registry) List(owner kiln.AccountID, all bool, page Page) (list []Configuration, next string, err error) {
+	names, next, err := page.cut("registry: list functions", r.names(owner))
+	for _, name := range names {
+		e := r.entry(owner, name)
+		if e == nil { // deleted since
+			continue
+		}
+		list = append(list, e.head.configuration())
+		for i := range e.head.Versions {
+			if c, ok := e.version(decimal(e.head.Versions[i].Number)); ok && all {
+				list = append(list, c)
+			}
+		}
+	}
+	return list, next, err
+}
+
+// names gives an account's functions by name.
+func (r *Registry) names(owner kiln.AccountID) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.accounts[owner]
+	if a == nil {
+		return nil
+	}
+	if !a.sorted {
+		a.names = slices.AppendSeq(a.names[:0], maps.Keys(a.functions))
+		slices.Sort(a.names)
+		a.sorted = true
+	}
+	return slices.Clone(a.names)
+}
+
+// Versions gives a page of a function's versions, $LATEST first and then by number. next is the marker of the page after,
+// empty at the end. Kinds: KindNotFound, KindInvalid (marker).
+func (r *Registry) Versions(owner kiln.AccountID, name string, page Page) (list []Configuration, next string, err error) {
+	const op = "registry: list versions"
+	e := r.entry(owner, name)
+	if e == nil {
+		return nil, "", r.notFound(op, owner, name, "")
+	}
+	keys := make([]string, 0, 1+len(e.head.Versions))
+	keys = append(keys, sortable(0))
+	for i := range e.head.Versions {
+		keys = append(keys, sortable(e.head.Versions[i].Number))
+	}
+	keys, next, err = page.cut(op, keys)
+	for _, key := range keys {
+		number := strings.TrimLeft(key, "0")
+		if number == "" {
+			list = append(list, e.head.configuration())
+		} else if c, ok := e.version(number); ok {
+			list = append(list, c)
+		}
+	}
+	return list, next, err
+}
+
+// sortable writes a version's number so that text sorts as numbers do.
+func sortable(number int) string { return fmt.Sprintf("%010d", number) }
+
+// Tags gives a function's tags. Kinds: KindNotFound.
+func (r *Registry) Tags(owner kiln.AccountID, name string) (map[string]string, error) {
+	e := r.entry(owner, name)
+	if e == nil {
+		return nil, r.notFound("registry: list tags", owner, name, "")
+	}
+	return e.head.Tags, nil
+}
