@@ -147,7 +147,7 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 	}
 	read, ok := parseTime(text)
 	if !ok {
-		return &json.UnmarshalTypeError{Value: "value"}
+		return errors.New("no instant")
 	}
 	*t = read
 	return nil

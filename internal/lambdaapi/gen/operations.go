@@ -127,6 +127,18 @@ func (g *generator) encode(s *source, name string) {
 	s.line("\treturn true\n}\n")
 }
 
+// outputs writes, for the tests, an empty answer for every operation that has one.
+func (g *generator) outputs(s *source) {
+	s.line("// newOutput makes an empty answer, by operation.")
+	s.line("var newOutput = map[string]func() any{")
+	for _, op := range g.sorted() {
+		if op.Output.Shape != "" {
+			s.line("\t%q: func() any { return new(%s) },", op.Name, goName(op.Output.Shape))
+		}
+	}
+	s.line("}")
+}
+
 func (g *generator) errors(s *source) {
 	s.line("// errorShapes is every error of the API, by code.")
 	s.line("var errorShapes = [...]ErrorShape{")
