@@ -54,7 +54,8 @@ func Operations() iter.Seq[*Operation] {
 
 // Decode reads a request of the operation Route found into its generated struct (a *CreateFunctionRequest for
 // CreateFunction; *InvocationRequest for Invoke) and checks AWS's constraints. Members nobody knows are passed over; an
-// empty body counts as {}. The input keeps body when the body is the payload. The caller bounds the body.
+// empty body counts as {}. The input keeps body when the body is the payload. The caller bounds the body. Header names
+// must be in canonical form, as net/http gives them.
 //
 // Errors: KindMalformed with Reason "InvalidRequestContentException" for a body that is no JSON or holds a wrong type,
 // or "SerializationException" for a number, boolean or time of the path or query that is none; KindInvalid with Reason

@@ -131,9 +131,6 @@ func FuzzRoute(f *testing.F) {
 		for name, value := range params {
 			again = strings.Replace(again, "{"+name+"}", url.PathEscape(value), 1)
 		}
-		if strings.HasSuffix(again, "/") || strings.Contains(again, "//") {
-			return // an empty parameter, from nothing but a percent sign's decoding, cannot be written
-		}
 		if op2, params2, ok := Route(method, again, query); !ok || op2 != op || fmt.Sprint(params2) != fmt.Sprint(params) {
 			t.Fatalf("%q is %s %q, and %q is not", path, op.Name, params, again)
 		}
