@@ -105,7 +105,7 @@ func (c *checker) required(member string, missing bool) {
 
 const mustNotBeNull = "Member must not be null"
 
-func (c *checker) text(member string, value *string, rule *textRule) {
+func (c *checker) text(member string, value *string, rule textRule) {
 	if value == nil {
 		return
 	}
@@ -144,7 +144,7 @@ func showNumber[N int32 | int64 | float64](n N) string {
 }
 
 // texts checks a list of strings: its length, then all elements in one violation, as AWS does.
-func (c *checker) texts(member string, list []string, b bounds, rule *textRule) {
+func (c *checker) texts(member string, list []string, b bounds, rule textRule) {
 	if list == nil {
 		return
 	}
@@ -158,16 +158,16 @@ func (c *checker) texts(member string, list []string, b bounds, rule *textRule) 
 }
 
 // pairs checks a map of strings: its size, then all keys and all values in one violation each.
-func (c *checker) pairs(member string, m map[string]string, b bounds, key, value *textRule) {
+func (c *checker) pairs(member string, m map[string]string, b bounds, key, value textRule) {
 	checkMap(c, member, m, b, key, value.sensitive, func(v string) string { return v }, value.refuses, value.all)
 }
 
-func (c *checker) weights(member string, m map[string]float64, b bounds, key *textRule, value bounds) {
+func (c *checker) weights(member string, m map[string]float64, b bounds, key textRule, value bounds) {
 	refuses := func(f float64) bool { return value.brokenBy(f, "value") != "" }
 	checkMap(c, member, m, b, key, false, showNumber, refuses, func() string { return allOf(value.all("value")) })
 }
 
-func (c *checker) lists(member string, m map[string][]string, b bounds, key *textRule, size bounds, rule *textRule) {
+func (c *checker) lists(member string, m map[string][]string, b bounds, key textRule, size bounds, rule textRule) {
 	show := func(l []string) string { return "[" + strings.Join(l, ", ") + "]" }
 	refuses := func(l []string) bool { return size.brokenBy(float64(len(l)), "length") != "" }
 	checkMap(c, member, m, b, key, rule.sensitive, show, refuses, func() string { return allOf(size.all("length")) })
@@ -180,7 +180,7 @@ func (c *checker) lists(member string, m map[string][]string, b bounds, key *tex
 	}
 }
 
-func checkMap[V any](c *checker, member string, m map[string]V, b bounds, key *textRule, secret bool,
+func checkMap[V any](c *checker, member string, m map[string]V, b bounds, key textRule, secret bool,
 	show func(V) string, refuses func(V) bool, must func() string) {
 	if m == nil {
 		return
@@ -240,7 +240,7 @@ func (b bounds) all(what string) (musts []string) {
 }
 
 // broken gives what a value breaks; nothing, and nothing allocated, for a good one.
-func (r *textRule) broken(value string) (musts []string) {
+func (r textRule) broken(value string) (musts []string) {
 	if must := r.bounds.brokenBy(float64(utf8.RuneCountInString(value)), "length"); must != "" {
 		musts = append(musts, must)
 	}
@@ -253,18 +253,18 @@ func (r *textRule) broken(value string) (musts []string) {
 	return musts
 }
 
-func (r *textRule) refuses(value string) bool { return r.broken(value) != nil }
+func (r textRule) refuses(value string) bool { return r.broken(value) != nil }
 
-func (r *textRule) mustMatch() string {
+func (r textRule) mustMatch() string {
 	return "Member must satisfy regular expression pattern: " + r.pattern.text
 }
 
-func (r *textRule) mustBeOneOf() string {
+func (r textRule) mustBeOneOf() string {
 	return "Member must satisfy enum value set: [" + strings.Join(r.enum, ", ") + "]"
 }
 
 // all gives the whole rule, as AWS states it for an element.
-func (r *textRule) all() string {
+func (r textRule) all() string {
 	musts := r.bounds.all("length")
 	if r.pattern != nil {
 		musts = append(musts, r.mustMatch())

@@ -3,43 +3,43 @@
 package lambdaapi
 
 func (v *AddLayerVersionPermissionRequest) check(c *checker) {
-	c.text("layerName", &v.LayerName, &ruleLayerName)
+	c.text("layerName", &v.LayerName, ruleLayerName)
 	c.required("statementId", v.StatementId == nil)
-	c.text("statementId", v.StatementId, &ruleStatementId)
+	c.text("statementId", v.StatementId, ruleStatementId)
 	c.required("action", v.Action == nil)
-	c.text("action", v.Action, &ruleLayerPermissionAllowedAction)
+	c.text("action", v.Action, ruleLayerPermissionAllowedAction)
 	c.required("principal", v.Principal == nil)
-	c.text("principal", v.Principal, &ruleLayerPermissionAllowedPrincipal)
-	c.text("organizationId", v.OrganizationId, &ruleOrganizationId)
+	c.text("principal", v.Principal, ruleLayerPermissionAllowedPrincipal)
+	c.text("organizationId", v.OrganizationId, ruleOrganizationId)
 }
 
 func (v *AddPermissionRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
 	c.required("statementId", v.StatementId == nil)
-	c.text("statementId", v.StatementId, &ruleStatementId)
+	c.text("statementId", v.StatementId, ruleStatementId)
 	c.required("action", v.Action == nil)
-	c.text("action", v.Action, &ruleAction)
+	c.text("action", v.Action, ruleAction)
 	c.required("principal", v.Principal == nil)
-	c.text("principal", v.Principal, &rulePrincipal)
-	c.text("sourceArn", v.SourceArn, &ruleArn)
-	c.text("functionUrlAuthType", v.FunctionUrlAuthType, &ruleFunctionUrlAuthType)
-	c.text("sourceAccount", v.SourceAccount, &ruleSourceOwner)
-	c.text("eventSourceToken", v.EventSourceToken, &ruleEventSourceToken)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
-	c.text("principalOrgID", v.PrincipalOrgID, &rulePrincipalOrgID)
+	c.text("principal", v.Principal, rulePrincipal)
+	c.text("sourceArn", v.SourceArn, ruleArn)
+	c.text("functionUrlAuthType", v.FunctionUrlAuthType, ruleFunctionUrlAuthType)
+	c.text("sourceAccount", v.SourceAccount, ruleSourceOwner)
+	c.text("eventSourceToken", v.EventSourceToken, ruleEventSourceToken)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("principalOrgID", v.PrincipalOrgID, rulePrincipalOrgID)
 }
 
 func (v *AliasRoutingConfiguration) check(c *checker) {
-	c.weights("additionalVersionWeights", v.AdditionalVersionWeights, bounds{}, &ruleAdditionalVersion, bounds{hasMin: true, min: 0, hasMax: true, max: 1})
+	c.weights("additionalVersionWeights", v.AdditionalVersionWeights, bounds{}, ruleAdditionalVersion, bounds{hasMin: true, min: 0, hasMax: true, max: 1})
 }
 
 func (v *AllowedPublishers) check(c *checker) {
 	c.required("signingProfileVersionArns", v.SigningProfileVersionArns == nil)
-	c.texts("signingProfileVersionArns", v.SigningProfileVersionArns, bounds{hasMin: true, min: 1, hasMax: true, max: 20}, &ruleArn)
+	c.texts("signingProfileVersionArns", v.SigningProfileVersionArns, bounds{hasMin: true, min: 1, hasMax: true, max: 20}, ruleArn)
 }
 
 func (v *AmazonManagedKafkaEventSourceConfig) check(c *checker) {
-	c.text("consumerGroupId", v.ConsumerGroupId, &ruleURI)
+	c.text("consumerGroupId", v.ConsumerGroupId, ruleURI)
 	if v.SchemaRegistryConfig != nil {
 		c.in("schemaRegistryConfig")
 		v.SchemaRegistryConfig.check(c)
@@ -62,18 +62,18 @@ func (v *CapacityProviderConfig) check(c *checker) {
 }
 
 func (v *CapacityProviderLoggingConfig) check(c *checker) {
-	c.text("systemLogLevel", v.SystemLogLevel, &ruleSystemLogLevel)
-	c.text("logGroup", v.LogGroup, &ruleLogGroup)
+	c.text("systemLogLevel", v.SystemLogLevel, ruleSystemLogLevel)
+	c.text("logGroup", v.LogGroup, ruleLogGroup)
 }
 
 func (v *CapacityProviderPermissionsConfig) check(c *checker) {
 	c.required("capacityProviderOperatorRoleArn", v.CapacityProviderOperatorRoleArn == nil)
-	c.text("capacityProviderOperatorRoleArn", v.CapacityProviderOperatorRoleArn, &ruleRoleArn)
+	c.text("capacityProviderOperatorRoleArn", v.CapacityProviderOperatorRoleArn, ruleRoleArn)
 }
 
 func (v *CapacityProviderScalingConfig) check(c *checker) {
 	checkNumber(c, "maxVCpuCount", v.MaxVCpuCount, bounds{hasMin: true, min: 2, hasMax: true, max: 15000})
-	c.text("scalingMode", v.ScalingMode, &ruleCapacityProviderScalingMode)
+	c.text("scalingMode", v.ScalingMode, ruleCapacityProviderScalingMode)
 	if v.ScalingPolicies != nil {
 		c.size("scalingPolicies", len(v.ScalingPolicies), "", true, bounds{hasMin: true, min: 1, hasMax: true, max: 10})
 	}
@@ -94,51 +94,51 @@ func (v *CapacityProviderTelemetryConfig) check(c *checker) {
 
 func (v *CapacityProviderVpcConfig) check(c *checker) {
 	c.required("subnetIds", v.SubnetIds == nil)
-	c.texts("subnetIds", v.SubnetIds, bounds{hasMin: true, min: 1, hasMax: true, max: 16}, &ruleSubnetId)
+	c.texts("subnetIds", v.SubnetIds, bounds{hasMin: true, min: 1, hasMax: true, max: 16}, ruleSubnetId)
 	c.required("securityGroupIds", v.SecurityGroupIds == nil)
-	c.texts("securityGroupIds", v.SecurityGroupIds, bounds{hasMin: true, min: 0, hasMax: true, max: 5}, &ruleSecurityGroupId)
+	c.texts("securityGroupIds", v.SecurityGroupIds, bounds{hasMin: true, min: 0, hasMax: true, max: 5}, ruleSecurityGroupId)
 }
 
 func (v *ChainedInvokeOptions) check(c *checker) {
 	c.required("functionName", v.FunctionName == nil)
-	c.text("functionName", v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("tenantId", v.TenantId, &ruleTenantId)
+	c.text("functionName", v.FunctionName, ruleNamespacedFunctionName)
+	c.text("tenantId", v.TenantId, ruleTenantId)
 }
 
 func (v *CheckpointDurableExecutionRequest) check(c *checker) {
-	c.text("durableExecutionArn", &v.DurableExecutionArn, &ruleDurableExecutionArn)
+	c.text("durableExecutionArn", &v.DurableExecutionArn, ruleDurableExecutionArn)
 	c.required("checkpointToken", v.CheckpointToken == nil)
-	c.text("checkpointToken", v.CheckpointToken, &ruleCheckpointToken)
+	c.text("checkpointToken", v.CheckpointToken, ruleCheckpointToken)
 	for i := range v.Updates {
 		c.inMember("updates", i)
 		v.Updates[i].check(c)
 		c.out()
 	}
-	c.text("clientToken", v.ClientToken, &ruleClientToken)
+	c.text("clientToken", v.ClientToken, ruleClientToken)
 }
 
 func (v *CodeSigningPolicies) check(c *checker) {
-	c.text("untrustedArtifactOnDeployment", v.UntrustedArtifactOnDeployment, &ruleCodeSigningPolicy)
+	c.text("untrustedArtifactOnDeployment", v.UntrustedArtifactOnDeployment, ruleCodeSigningPolicy)
 }
 
 func (v *ContextOptions) check(c *checker) {
 }
 
 func (v *Cors) check(c *checker) {
-	c.texts("allowHeaders", v.AllowHeaders, bounds{hasMin: true, min: 0, hasMax: true, max: 100}, &ruleHeader)
-	c.texts("allowMethods", v.AllowMethods, bounds{hasMin: true, min: 0, hasMax: true, max: 6}, &ruleMethod)
-	c.texts("allowOrigins", v.AllowOrigins, bounds{hasMin: true, min: 0, hasMax: true, max: 100}, &ruleOrigin)
-	c.texts("exposeHeaders", v.ExposeHeaders, bounds{hasMin: true, min: 0, hasMax: true, max: 100}, &ruleHeader)
+	c.texts("allowHeaders", v.AllowHeaders, bounds{hasMin: true, min: 0, hasMax: true, max: 100}, ruleHeader)
+	c.texts("allowMethods", v.AllowMethods, bounds{hasMin: true, min: 0, hasMax: true, max: 6}, ruleMethod)
+	c.texts("allowOrigins", v.AllowOrigins, bounds{hasMin: true, min: 0, hasMax: true, max: 100}, ruleOrigin)
+	c.texts("exposeHeaders", v.ExposeHeaders, bounds{hasMin: true, min: 0, hasMax: true, max: 100}, ruleHeader)
 	checkNumber(c, "maxAge", v.MaxAge, bounds{hasMin: true, min: 0, hasMax: true, max: 86400})
 }
 
 func (v *CreateAliasRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
 	c.required("name", v.Name == nil)
-	c.text("name", v.Name, &ruleAlias)
+	c.text("name", v.Name, ruleAlias)
 	c.required("functionVersion", v.FunctionVersion == nil)
-	c.text("functionVersion", v.FunctionVersion, &ruleVersionWithLatestPublished)
-	c.text("description", v.Description, &ruleDescription)
+	c.text("functionVersion", v.FunctionVersion, ruleVersionWithLatestPublished)
+	c.text("description", v.Description, ruleDescription)
 	if v.RoutingConfig != nil {
 		c.in("routingConfig")
 		v.RoutingConfig.check(c)
@@ -148,7 +148,7 @@ func (v *CreateAliasRequest) check(c *checker) {
 
 func (v *CreateCapacityProviderRequest) check(c *checker) {
 	c.required("capacityProviderName", v.CapacityProviderName == nil)
-	c.text("capacityProviderName", v.CapacityProviderName, &ruleCapacityProviderName)
+	c.text("capacityProviderName", v.CapacityProviderName, ruleCapacityProviderName)
 	c.required("vpcConfig", v.VpcConfig == nil)
 	if v.VpcConfig != nil {
 		c.in("vpcConfig")
@@ -171,8 +171,8 @@ func (v *CreateCapacityProviderRequest) check(c *checker) {
 		v.CapacityProviderScalingConfig.check(c)
 		c.out()
 	}
-	c.text("kmsKeyArn", v.KmsKeyArn, &ruleKMSKeyArnNonEmpty)
-	c.pairs("tags", v.Tags, bounds{}, &ruleTagKey, &ruleTagValue)
+	c.text("kmsKeyArn", v.KmsKeyArn, ruleKMSKeyArnNonEmpty)
+	c.pairs("tags", v.Tags, bounds{}, ruleTagKey, ruleTagValue)
 	if v.PropagateTags != nil {
 		c.in("propagateTags")
 		v.PropagateTags.check(c)
@@ -186,7 +186,7 @@ func (v *CreateCapacityProviderRequest) check(c *checker) {
 }
 
 func (v *CreateCodeSigningConfigRequest) check(c *checker) {
-	c.text("description", v.Description, &ruleDescription)
+	c.text("description", v.Description, ruleDescription)
 	c.required("allowedPublishers", v.AllowedPublishers == nil)
 	if v.AllowedPublishers != nil {
 		c.in("allowedPublishers")
@@ -198,20 +198,20 @@ func (v *CreateCodeSigningConfigRequest) check(c *checker) {
 		v.CodeSigningPolicies.check(c)
 		c.out()
 	}
-	c.pairs("tags", v.Tags, bounds{}, &ruleTagKey, &ruleTagValue)
+	c.pairs("tags", v.Tags, bounds{}, ruleTagKey, ruleTagValue)
 }
 
 func (v *CreateEventSourceMappingRequest) check(c *checker) {
-	c.text("eventSourceArn", v.EventSourceArn, &ruleArn)
+	c.text("eventSourceArn", v.EventSourceArn, ruleArn)
 	c.required("functionName", v.FunctionName == nil)
-	c.text("functionName", v.FunctionName, &ruleNamespacedFunctionName)
+	c.text("functionName", v.FunctionName, ruleNamespacedFunctionName)
 	checkNumber(c, "batchSize", v.BatchSize, bounds{hasMin: true, min: 1, hasMax: true, max: 10000})
 	if v.FilterCriteria != nil {
 		c.in("filterCriteria")
 		v.FilterCriteria.check(c)
 		c.out()
 	}
-	c.text("kMSKeyArn", v.KMSKeyArn, &ruleKMSKeyArn)
+	c.text("kMSKeyArn", v.KMSKeyArn, ruleKMSKeyArn)
 	if v.MetricsConfig != nil {
 		c.in("metricsConfig")
 		v.MetricsConfig.check(c)
@@ -229,7 +229,7 @@ func (v *CreateEventSourceMappingRequest) check(c *checker) {
 	}
 	checkNumber(c, "maximumBatchingWindowInSeconds", v.MaximumBatchingWindowInSeconds, bounds{hasMin: true, min: 0, hasMax: true, max: 300})
 	checkNumber(c, "parallelizationFactor", v.ParallelizationFactor, bounds{hasMin: true, min: 1, hasMax: true, max: 10})
-	c.text("startingPosition", v.StartingPosition, &ruleEventSourcePosition)
+	c.text("startingPosition", v.StartingPosition, ruleEventSourcePosition)
 	if v.DestinationConfig != nil {
 		c.in("destinationConfig")
 		v.DestinationConfig.check(c)
@@ -237,10 +237,10 @@ func (v *CreateEventSourceMappingRequest) check(c *checker) {
 	}
 	checkNumber(c, "maximumRecordAgeInSeconds", v.MaximumRecordAgeInSeconds, bounds{hasMin: true, min: -1, hasMax: true, max: 604800})
 	checkNumber(c, "maximumRetryAttempts", v.MaximumRetryAttempts, bounds{hasMin: true, min: -1, hasMax: true, max: 10000})
-	c.pairs("tags", v.Tags, bounds{}, &ruleTagKey, &ruleTagValue)
+	c.pairs("tags", v.Tags, bounds{}, ruleTagKey, ruleTagValue)
 	checkNumber(c, "tumblingWindowInSeconds", v.TumblingWindowInSeconds, bounds{hasMin: true, min: 0, hasMax: true, max: 900})
-	c.texts("topics", v.Topics, bounds{hasMin: true, min: 1, hasMax: true, max: 1}, &ruleTopic)
-	c.texts("queues", v.Queues, bounds{hasMin: true, min: 1, hasMax: true, max: 1}, &ruleQueue)
+	c.texts("topics", v.Topics, bounds{hasMin: true, min: 1, hasMax: true, max: 1}, ruleTopic)
+	c.texts("queues", v.Queues, bounds{hasMin: true, min: 1, hasMax: true, max: 1}, ruleQueue)
 	if v.SourceAccessConfigurations != nil {
 		c.size("sourceAccessConfigurations", len(v.SourceAccessConfigurations), "", true, bounds{hasMin: true, min: 0, hasMax: true, max: 23})
 	}
@@ -254,7 +254,7 @@ func (v *CreateEventSourceMappingRequest) check(c *checker) {
 		v.SelfManagedEventSource.check(c)
 		c.out()
 	}
-	c.texts("functionResponseTypes", v.FunctionResponseTypes, bounds{hasMin: true, min: 0, hasMax: true, max: 1}, &ruleFunctionResponseType)
+	c.texts("functionResponseTypes", v.FunctionResponseTypes, bounds{hasMin: true, min: 0, hasMax: true, max: 1}, ruleFunctionResponseType)
 	if v.AmazonManagedKafkaEventSourceConfig != nil {
 		c.in("amazonManagedKafkaEventSourceConfig")
 		v.AmazonManagedKafkaEventSourceConfig.check(c)
@@ -279,27 +279,27 @@ func (v *CreateEventSourceMappingRequest) check(c *checker) {
 
 func (v *CreateFunctionRequest) check(c *checker) {
 	c.required("functionName", v.FunctionName == nil)
-	c.text("functionName", v.FunctionName, &ruleFunctionName)
-	c.text("runtime", v.Runtime, &ruleRuntime)
+	c.text("functionName", v.FunctionName, ruleFunctionName)
+	c.text("runtime", v.Runtime, ruleRuntime)
 	c.required("role", v.Role == nil)
-	c.text("role", v.Role, &ruleRoleArn)
-	c.text("handler", v.Handler, &ruleHandler)
+	c.text("role", v.Role, ruleRoleArn)
+	c.text("handler", v.Handler, ruleHandler)
 	c.required("code", v.Code == nil)
 	if v.Code != nil {
 		c.in("code")
 		v.Code.check(c)
 		c.out()
 	}
-	c.text("description", v.Description, &ruleDescription)
+	c.text("description", v.Description, ruleDescription)
 	checkNumber(c, "timeout", v.Timeout, bounds{hasMin: true, min: 1, hasMax: true, max: 5400})
 	checkNumber(c, "memorySize", v.MemorySize, bounds{hasMin: true, min: 128, hasMax: true, max: 32768})
-	c.text("publishTo", v.PublishTo, &ruleFunctionVersionLatestPublished)
+	c.text("publishTo", v.PublishTo, ruleFunctionVersionLatestPublished)
 	if v.VpcConfig != nil {
 		c.in("vpcConfig")
 		v.VpcConfig.check(c)
 		c.out()
 	}
-	c.text("packageType", v.PackageType, &rulePackageType)
+	c.text("packageType", v.PackageType, rulePackageType)
 	if v.DeadLetterConfig != nil {
 		c.in("deadLetterConfig")
 		v.DeadLetterConfig.check(c)
@@ -310,14 +310,14 @@ func (v *CreateFunctionRequest) check(c *checker) {
 		v.Environment.check(c)
 		c.out()
 	}
-	c.text("kMSKeyArn", v.KMSKeyArn, &ruleKMSKeyArn)
+	c.text("kMSKeyArn", v.KMSKeyArn, ruleKMSKeyArn)
 	if v.TracingConfig != nil {
 		c.in("tracingConfig")
 		v.TracingConfig.check(c)
 		c.out()
 	}
-	c.pairs("tags", v.Tags, bounds{}, &ruleTagKey, &ruleTagValue)
-	c.texts("layers", v.Layers, bounds{}, &ruleLayerVersionArn)
+	c.pairs("tags", v.Tags, bounds{}, ruleTagKey, ruleTagValue)
+	c.texts("layers", v.Layers, bounds{}, ruleLayerVersionArn)
 	if v.FileSystemConfigs != nil {
 		c.size("fileSystemConfigs", len(v.FileSystemConfigs), "", true, bounds{hasMin: true, min: 0, hasMax: true, max: 1})
 	}
@@ -326,13 +326,13 @@ func (v *CreateFunctionRequest) check(c *checker) {
 		v.FileSystemConfigs[i].check(c)
 		c.out()
 	}
-	c.text("codeSigningConfigArn", v.CodeSigningConfigArn, &ruleCodeSigningConfigArn)
+	c.text("codeSigningConfigArn", v.CodeSigningConfigArn, ruleCodeSigningConfigArn)
 	if v.ImageConfig != nil {
 		c.in("imageConfig")
 		v.ImageConfig.check(c)
 		c.out()
 	}
-	c.texts("architectures", v.Architectures, bounds{hasMin: true, min: 1, hasMax: true, max: 1}, &ruleArchitecture)
+	c.texts("architectures", v.Architectures, bounds{hasMin: true, min: 1, hasMax: true, max: 1}, ruleArchitecture)
 	if v.EphemeralStorage != nil {
 		c.in("ephemeralStorage")
 		v.EphemeralStorage.check(c)
@@ -366,70 +366,70 @@ func (v *CreateFunctionRequest) check(c *checker) {
 }
 
 func (v *CreateFunctionUrlConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionUrlFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleFunctionUrlQualifier)
+	c.text("functionName", &v.FunctionName, ruleFunctionUrlFunctionName)
+	c.text("qualifier", v.Qualifier, ruleFunctionUrlQualifier)
 	c.required("authType", v.AuthType == nil)
-	c.text("authType", v.AuthType, &ruleFunctionUrlAuthType)
+	c.text("authType", v.AuthType, ruleFunctionUrlAuthType)
 	if v.Cors != nil {
 		c.in("cors")
 		v.Cors.check(c)
 		c.out()
 	}
-	c.text("invokeMode", v.InvokeMode, &ruleInvokeMode)
+	c.text("invokeMode", v.InvokeMode, ruleInvokeMode)
 }
 
 func (v *DeadLetterConfig) check(c *checker) {
-	c.text("targetArn", v.TargetArn, &ruleResourceArn)
+	c.text("targetArn", v.TargetArn, ruleResourceArn)
 }
 
 func (v *DeleteAliasRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
-	c.text("name", &v.Name, &ruleAlias)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
+	c.text("name", &v.Name, ruleAlias)
 }
 
 func (v *DeleteCapacityProviderRequest) check(c *checker) {
-	c.text("capacityProviderName", &v.CapacityProviderName, &ruleCapacityProviderName)
+	c.text("capacityProviderName", &v.CapacityProviderName, ruleCapacityProviderName)
 }
 
 func (v *DeleteCodeSigningConfigRequest) check(c *checker) {
-	c.text("codeSigningConfigArn", &v.CodeSigningConfigArn, &ruleCodeSigningConfigArn)
+	c.text("codeSigningConfigArn", &v.CodeSigningConfigArn, ruleCodeSigningConfigArn)
 }
 
 func (v *DeleteEventSourceMappingRequest) check(c *checker) {
-	c.text("uUID", &v.UUID, &ruleUUIDString)
+	c.text("uUID", &v.UUID, ruleUUIDString)
 }
 
 func (v *DeleteFunctionCodeSigningConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
 }
 
 func (v *DeleteFunctionConcurrencyRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
 }
 
 func (v *DeleteFunctionEventInvokeConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
 }
 
 func (v *DeleteFunctionRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
 }
 
 func (v *DeleteFunctionUrlConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionUrlFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleFunctionUrlQualifier)
+	c.text("functionName", &v.FunctionName, ruleFunctionUrlFunctionName)
+	c.text("qualifier", v.Qualifier, ruleFunctionUrlQualifier)
 }
 
 func (v *DeleteLayerVersionRequest) check(c *checker) {
-	c.text("layerName", &v.LayerName, &ruleLayerName)
+	c.text("layerName", &v.LayerName, ruleLayerName)
 }
 
 func (v *DeleteProvisionedConcurrencyConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
 	c.required("qualifier", v.Qualifier == nil)
-	c.text("qualifier", v.Qualifier, &ruleQualifier)
+	c.text("qualifier", v.Qualifier, ruleQualifier)
 }
 
 func (v *DestinationConfig) check(c *checker) {
@@ -446,19 +446,19 @@ func (v *DestinationConfig) check(c *checker) {
 }
 
 func (v *DocumentDBEventSourceConfig) check(c *checker) {
-	c.text("databaseName", v.DatabaseName, &ruleDatabaseName)
-	c.text("collectionName", v.CollectionName, &ruleCollectionName)
-	c.text("fullDocument", v.FullDocument, &ruleFullDocument)
+	c.text("databaseName", v.DatabaseName, ruleDatabaseName)
+	c.text("collectionName", v.CollectionName, ruleCollectionName)
+	c.text("fullDocument", v.FullDocument, ruleFullDocument)
 }
 
 func (v *DurableConfig) check(c *checker) {
-	c.text("kMSKeyArn", v.KMSKeyArn, &ruleKMSKeyArn)
+	c.text("kMSKeyArn", v.KMSKeyArn, ruleKMSKeyArn)
 	checkNumber(c, "retentionPeriodInDays", v.RetentionPeriodInDays, bounds{hasMin: true, min: 1, hasMax: true, max: 90})
 	checkNumber(c, "executionTimeout", v.ExecutionTimeout, bounds{hasMin: true, min: 1, hasMax: true, max: 31622400})
 }
 
 func (v *Environment) check(c *checker) {
-	c.pairs("variables", v.Variables, bounds{}, &ruleEnvironmentVariableName, &ruleEnvironmentVariableValue)
+	c.pairs("variables", v.Variables, bounds{}, ruleEnvironmentVariableName, ruleEnvironmentVariableValue)
 }
 
 func (v *EphemeralStorage) check(c *checker) {
@@ -467,26 +467,26 @@ func (v *EphemeralStorage) check(c *checker) {
 }
 
 func (v *ErrorObject) check(c *checker) {
-	c.texts("stackTrace", v.StackTrace, bounds{}, &ruleStackTraceEntry)
+	c.texts("stackTrace", v.StackTrace, bounds{}, ruleStackTraceEntry)
 }
 
 func (v *EventSourceMappingLoggingConfig) check(c *checker) {
-	c.text("systemLogLevel", v.SystemLogLevel, &ruleEventSourceMappingSystemLogLevel)
+	c.text("systemLogLevel", v.SystemLogLevel, ruleEventSourceMappingSystemLogLevel)
 }
 
 func (v *EventSourceMappingMetricsConfig) check(c *checker) {
-	c.texts("metrics", v.Metrics, bounds{hasMin: true, min: 0, hasMax: true, max: 3}, &ruleEventSourceMappingMetric)
+	c.texts("metrics", v.Metrics, bounds{hasMin: true, min: 0, hasMax: true, max: 3}, ruleEventSourceMappingMetric)
 }
 
 func (v *FileSystemConfig) check(c *checker) {
 	c.required("arn", v.Arn == nil)
-	c.text("arn", v.Arn, &ruleFileSystemArn)
+	c.text("arn", v.Arn, ruleFileSystemArn)
 	c.required("localMountPath", v.LocalMountPath == nil)
-	c.text("localMountPath", v.LocalMountPath, &ruleLocalMountPath)
+	c.text("localMountPath", v.LocalMountPath, ruleLocalMountPath)
 }
 
 func (v *Filter) check(c *checker) {
-	c.text("pattern", v.Pattern, &rulePattern)
+	c.text("pattern", v.Pattern, rulePattern)
 }
 
 func (v *FilterCriteria) check(c *checker) {
@@ -498,11 +498,11 @@ func (v *FilterCriteria) check(c *checker) {
 }
 
 func (v *FunctionCode) check(c *checker) {
-	c.text("s3Bucket", v.S3Bucket, &ruleS3Bucket)
-	c.text("s3Key", v.S3Key, &ruleS3Key)
-	c.text("s3ObjectVersion", v.S3ObjectVersion, &ruleS3ObjectVersion)
-	c.text("s3ObjectStorageMode", v.S3ObjectStorageMode, &ruleS3ObjectStorageMode)
-	c.text("sourceKMSKeyArn", v.SourceKMSKeyArn, &ruleKMSKeyArn)
+	c.text("s3Bucket", v.S3Bucket, ruleS3Bucket)
+	c.text("s3Key", v.S3Key, ruleS3Key)
+	c.text("s3ObjectVersion", v.S3ObjectVersion, ruleS3ObjectVersion)
+	c.text("s3ObjectStorageMode", v.S3ObjectStorageMode, ruleS3ObjectStorageMode)
+	c.text("sourceKMSKeyArn", v.SourceKMSKeyArn, ruleKMSKeyArn)
 }
 
 func (v *FunctionScalingConfig) check(c *checker) {
@@ -514,147 +514,147 @@ func (v *GetAccountSettingsRequest) check(c *checker) {
 }
 
 func (v *GetAliasRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
-	c.text("name", &v.Name, &ruleAlias)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
+	c.text("name", &v.Name, ruleAlias)
 }
 
 func (v *GetCapacityProviderRequest) check(c *checker) {
-	c.text("capacityProviderName", &v.CapacityProviderName, &ruleCapacityProviderName)
+	c.text("capacityProviderName", &v.CapacityProviderName, ruleCapacityProviderName)
 }
 
 func (v *GetCodeSigningConfigRequest) check(c *checker) {
-	c.text("codeSigningConfigArn", &v.CodeSigningConfigArn, &ruleCodeSigningConfigArn)
+	c.text("codeSigningConfigArn", &v.CodeSigningConfigArn, ruleCodeSigningConfigArn)
 }
 
 func (v *GetDurableExecutionHistoryRequest) check(c *checker) {
-	c.text("durableExecutionArn", &v.DurableExecutionArn, &ruleDurableExecutionArn)
+	c.text("durableExecutionArn", &v.DurableExecutionArn, ruleDurableExecutionArn)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 0, hasMax: true, max: 1000})
 }
 
 func (v *GetDurableExecutionRequest) check(c *checker) {
-	c.text("durableExecutionArn", &v.DurableExecutionArn, &ruleDurableExecutionArn)
+	c.text("durableExecutionArn", &v.DurableExecutionArn, ruleDurableExecutionArn)
 }
 
 func (v *GetDurableExecutionStateRequest) check(c *checker) {
-	c.text("durableExecutionArn", &v.DurableExecutionArn, &ruleDurableExecutionArn)
+	c.text("durableExecutionArn", &v.DurableExecutionArn, ruleDurableExecutionArn)
 	c.required("checkpointToken", v.CheckpointToken == nil)
-	c.text("checkpointToken", v.CheckpointToken, &ruleCheckpointToken)
+	c.text("checkpointToken", v.CheckpointToken, ruleCheckpointToken)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 0, hasMax: true, max: 1000})
 }
 
 func (v *GetEventSourceMappingRequest) check(c *checker) {
-	c.text("uUID", &v.UUID, &ruleUUIDString)
+	c.text("uUID", &v.UUID, ruleUUIDString)
 }
 
 func (v *GetFunctionCodeSigningConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
 }
 
 func (v *GetFunctionConcurrencyRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
 }
 
 func (v *GetFunctionConfigurationRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
 }
 
 func (v *GetFunctionEventInvokeConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
 }
 
 func (v *GetFunctionRecursionConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleUnqualifiedFunctionName)
+	c.text("functionName", &v.FunctionName, ruleUnqualifiedFunctionName)
 }
 
 func (v *GetFunctionRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
 }
 
 func (v *GetFunctionScalingConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleUnqualifiedFunctionName)
+	c.text("functionName", &v.FunctionName, ruleUnqualifiedFunctionName)
 	c.required("qualifier", v.Qualifier == nil)
-	c.text("qualifier", v.Qualifier, &rulePublishedFunctionQualifier)
+	c.text("qualifier", v.Qualifier, rulePublishedFunctionQualifier)
 }
 
 func (v *GetFunctionUrlConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionUrlFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleFunctionUrlQualifier)
+	c.text("functionName", &v.FunctionName, ruleFunctionUrlFunctionName)
+	c.text("qualifier", v.Qualifier, ruleFunctionUrlQualifier)
 }
 
 func (v *GetLayerVersionByArnRequest) check(c *checker) {
 	c.required("arn", v.Arn == nil)
-	c.text("arn", v.Arn, &ruleLayerVersionArn)
+	c.text("arn", v.Arn, ruleLayerVersionArn)
 }
 
 func (v *GetLayerVersionPolicyRequest) check(c *checker) {
-	c.text("layerName", &v.LayerName, &ruleLayerName)
+	c.text("layerName", &v.LayerName, ruleLayerName)
 }
 
 func (v *GetLayerVersionRequest) check(c *checker) {
-	c.text("layerName", &v.LayerName, &ruleLayerName)
+	c.text("layerName", &v.LayerName, ruleLayerName)
 }
 
 func (v *GetPolicyRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
 }
 
 func (v *GetProvisionedConcurrencyConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
 	c.required("qualifier", v.Qualifier == nil)
-	c.text("qualifier", v.Qualifier, &ruleQualifier)
+	c.text("qualifier", v.Qualifier, ruleQualifier)
 }
 
 func (v *GetRuntimeManagementConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
 }
 
 func (v *ImageConfig) check(c *checker) {
-	c.texts("entryPoint", v.EntryPoint, bounds{hasMin: true, min: 0, hasMax: true, max: 1500}, &ruleString)
-	c.texts("command", v.Command, bounds{hasMin: true, min: 0, hasMax: true, max: 1500}, &ruleString)
-	c.text("workingDirectory", v.WorkingDirectory, &ruleWorkingDirectory)
+	c.texts("entryPoint", v.EntryPoint, bounds{hasMin: true, min: 0, hasMax: true, max: 1500}, ruleString)
+	c.texts("command", v.Command, bounds{hasMin: true, min: 0, hasMax: true, max: 1500}, ruleString)
+	c.text("workingDirectory", v.WorkingDirectory, ruleWorkingDirectory)
 }
 
 func (v *InstanceRequirements) check(c *checker) {
-	c.texts("architectures", v.Architectures, bounds{hasMin: true, min: 1, hasMax: true, max: 1}, &ruleArchitecture)
-	c.texts("allowedInstanceTypes", v.AllowedInstanceTypes, bounds{hasMin: true, min: 0, hasMax: true, max: 400}, &ruleInstanceType)
-	c.texts("excludedInstanceTypes", v.ExcludedInstanceTypes, bounds{hasMin: true, min: 0, hasMax: true, max: 400}, &ruleInstanceType)
+	c.texts("architectures", v.Architectures, bounds{hasMin: true, min: 1, hasMax: true, max: 1}, ruleArchitecture)
+	c.texts("allowedInstanceTypes", v.AllowedInstanceTypes, bounds{hasMin: true, min: 0, hasMax: true, max: 400}, ruleInstanceType)
+	c.texts("excludedInstanceTypes", v.ExcludedInstanceTypes, bounds{hasMin: true, min: 0, hasMax: true, max: 400}, ruleInstanceType)
 }
 
 func (v *InvocationRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("invocationType", v.InvocationType, &ruleInvocationType)
-	c.text("logType", v.LogType, &ruleLogType)
-	c.text("durableExecutionName", v.DurableExecutionName, &ruleDurableExecutionName)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
-	c.text("tenantId", v.TenantId, &ruleTenantId)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("invocationType", v.InvocationType, ruleInvocationType)
+	c.text("logType", v.LogType, ruleLogType)
+	c.text("durableExecutionName", v.DurableExecutionName, ruleDurableExecutionName)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("tenantId", v.TenantId, ruleTenantId)
 }
 
 func (v *InvokeAsyncRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
 	c.required("invokeArgs", v.InvokeArgs == nil)
 }
 
 func (v *InvokeWithResponseStreamRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("logType", v.LogType, &ruleLogType)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
-	c.text("tenantId", v.TenantId, &ruleTenantId)
-	c.text("invocationType", v.InvocationType, &ruleResponseStreamingInvocationType)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("logType", v.LogType, ruleLogType)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("tenantId", v.TenantId, ruleTenantId)
+	c.text("invocationType", v.InvocationType, ruleResponseStreamingInvocationType)
 }
 
 func (v *KafkaSchemaRegistryAccessConfig) check(c *checker) {
-	c.text("type", v.Type, &ruleKafkaSchemaRegistryAuthType)
-	c.text("uRI", v.URI, &ruleArn)
+	c.text("type", v.Type, ruleKafkaSchemaRegistryAuthType)
+	c.text("uRI", v.URI, ruleArn)
 }
 
 func (v *KafkaSchemaRegistryConfig) check(c *checker) {
-	c.text("schemaRegistryURI", v.SchemaRegistryURI, &ruleSchemaRegistryUri)
-	c.text("eventRecordFormat", v.EventRecordFormat, &ruleSchemaRegistryEventRecordFormat)
+	c.text("schemaRegistryURI", v.SchemaRegistryURI, ruleSchemaRegistryUri)
+	c.text("eventRecordFormat", v.EventRecordFormat, ruleSchemaRegistryEventRecordFormat)
 	for i := range v.AccessConfigs {
 		c.inMember("accessConfigs", i)
 		v.AccessConfigs[i].check(c)
@@ -668,31 +668,31 @@ func (v *KafkaSchemaRegistryConfig) check(c *checker) {
 }
 
 func (v *KafkaSchemaValidationConfig) check(c *checker) {
-	c.text("attribute", v.Attribute, &ruleKafkaSchemaValidationAttribute)
+	c.text("attribute", v.Attribute, ruleKafkaSchemaValidationAttribute)
 }
 
 func (v *LambdaManagedInstancesCapacityProviderConfig) check(c *checker) {
 	c.required("capacityProviderArn", v.CapacityProviderArn == nil)
-	c.text("capacityProviderArn", v.CapacityProviderArn, &ruleCapacityProviderArn)
+	c.text("capacityProviderArn", v.CapacityProviderArn, ruleCapacityProviderArn)
 	checkNumber(c, "perExecutionEnvironmentMaxConcurrency", v.PerExecutionEnvironmentMaxConcurrency, bounds{hasMin: true, min: 1, hasMax: true, max: 1600})
 	checkNumber(c, "executionEnvironmentMemoryGiBPerVCpu", v.ExecutionEnvironmentMemoryGiBPerVCpu, bounds{hasMin: true, min: 2, hasMax: true, max: 8})
 }
 
 func (v *LayerVersionContentInput) check(c *checker) {
-	c.text("s3Bucket", v.S3Bucket, &ruleS3Bucket)
-	c.text("s3Key", v.S3Key, &ruleS3Key)
-	c.text("s3ObjectVersion", v.S3ObjectVersion, &ruleS3ObjectVersion)
-	c.text("s3ObjectStorageMode", v.S3ObjectStorageMode, &ruleS3ObjectStorageMode)
+	c.text("s3Bucket", v.S3Bucket, ruleS3Bucket)
+	c.text("s3Key", v.S3Key, ruleS3Key)
+	c.text("s3ObjectVersion", v.S3ObjectVersion, ruleS3ObjectVersion)
+	c.text("s3ObjectStorageMode", v.S3ObjectStorageMode, ruleS3ObjectStorageMode)
 }
 
 func (v *ListAliasesRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
-	c.text("functionVersion", v.FunctionVersion, &ruleVersionWithLatestPublished)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
+	c.text("functionVersion", v.FunctionVersion, ruleVersionWithLatestPublished)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 1, hasMax: true, max: 10000})
 }
 
 func (v *ListCapacityProvidersRequest) check(c *checker) {
-	c.text("state", v.State, &ruleCapacityProviderState)
+	c.text("state", v.State, ruleCapacityProviderState)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 1, hasMax: true, max: 50})
 }
 
@@ -701,98 +701,98 @@ func (v *ListCodeSigningConfigsRequest) check(c *checker) {
 }
 
 func (v *ListDurableExecutionsByFunctionRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
-	c.text("durableExecutionName", v.DurableExecutionName, &ruleDurableExecutionName)
-	c.texts("statuses", v.Statuses, bounds{hasMin: true, min: 1, hasMax: true, max: 10}, &ruleExecutionStatus)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("durableExecutionName", v.DurableExecutionName, ruleDurableExecutionName)
+	c.texts("statuses", v.Statuses, bounds{hasMin: true, min: 1, hasMax: true, max: 10}, ruleExecutionStatus)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 0, hasMax: true, max: 1000})
 }
 
 func (v *ListEventSourceMappingsRequest) check(c *checker) {
-	c.text("eventSourceArn", v.EventSourceArn, &ruleArn)
-	c.text("functionName", v.FunctionName, &ruleNamespacedFunctionName)
+	c.text("eventSourceArn", v.EventSourceArn, ruleArn)
+	c.text("functionName", v.FunctionName, ruleNamespacedFunctionName)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 1, hasMax: true, max: 10000})
 }
 
 func (v *ListFunctionEventInvokeConfigsRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 1, hasMax: true, max: 50})
 }
 
 func (v *ListFunctionUrlConfigsRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionUrlFunctionName)
+	c.text("functionName", &v.FunctionName, ruleFunctionUrlFunctionName)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 1, hasMax: true, max: 50})
 }
 
 func (v *ListFunctionVersionsByCapacityProviderRequest) check(c *checker) {
-	c.text("capacityProviderName", &v.CapacityProviderName, &ruleCapacityProviderName)
+	c.text("capacityProviderName", &v.CapacityProviderName, ruleCapacityProviderName)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 1, hasMax: true, max: 50})
 }
 
 func (v *ListFunctionsByCodeSigningConfigRequest) check(c *checker) {
-	c.text("codeSigningConfigArn", &v.CodeSigningConfigArn, &ruleCodeSigningConfigArn)
+	c.text("codeSigningConfigArn", &v.CodeSigningConfigArn, ruleCodeSigningConfigArn)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 1, hasMax: true, max: 10000})
 }
 
 func (v *ListFunctionsRequest) check(c *checker) {
-	c.text("masterRegion", v.MasterRegion, &ruleMasterRegion)
-	c.text("functionVersion", v.FunctionVersion, &ruleFunctionVersion)
+	c.text("masterRegion", v.MasterRegion, ruleMasterRegion)
+	c.text("functionVersion", v.FunctionVersion, ruleFunctionVersion)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 1, hasMax: true, max: 10000})
 }
 
 func (v *ListLayerVersionsRequest) check(c *checker) {
-	c.text("compatibleArchitecture", v.CompatibleArchitecture, &ruleArchitecture)
-	c.text("compatibleRuntime", v.CompatibleRuntime, &ruleRuntime)
-	c.text("layerName", &v.LayerName, &ruleLayerName)
+	c.text("compatibleArchitecture", v.CompatibleArchitecture, ruleArchitecture)
+	c.text("compatibleRuntime", v.CompatibleRuntime, ruleRuntime)
+	c.text("layerName", &v.LayerName, ruleLayerName)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 1, hasMax: true, max: 50})
 }
 
 func (v *ListLayersRequest) check(c *checker) {
-	c.text("compatibleArchitecture", v.CompatibleArchitecture, &ruleArchitecture)
-	c.text("compatibleRuntime", v.CompatibleRuntime, &ruleRuntime)
+	c.text("compatibleArchitecture", v.CompatibleArchitecture, ruleArchitecture)
+	c.text("compatibleRuntime", v.CompatibleRuntime, ruleRuntime)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 1, hasMax: true, max: 50})
 }
 
 func (v *ListProvisionedConcurrencyConfigsRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 1, hasMax: true, max: 50})
 }
 
 func (v *ListTagsRequest) check(c *checker) {
-	c.text("resource", &v.Resource, &ruleTaggableResource)
+	c.text("resource", &v.Resource, ruleTaggableResource)
 }
 
 func (v *ListVersionsByFunctionRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
 	checkNumber(c, "maxItems", v.MaxItems, bounds{hasMin: true, min: 1, hasMax: true, max: 10000})
 }
 
 func (v *LoggingConfig) check(c *checker) {
-	c.text("logFormat", v.LogFormat, &ruleLogFormat)
-	c.text("applicationLogLevel", v.ApplicationLogLevel, &ruleApplicationLogLevel)
-	c.text("systemLogLevel", v.SystemLogLevel, &ruleSystemLogLevel)
-	c.text("logGroup", v.LogGroup, &ruleLogGroup)
+	c.text("logFormat", v.LogFormat, ruleLogFormat)
+	c.text("applicationLogLevel", v.ApplicationLogLevel, ruleApplicationLogLevel)
+	c.text("systemLogLevel", v.SystemLogLevel, ruleSystemLogLevel)
+	c.text("logGroup", v.LogGroup, ruleLogGroup)
 }
 
 func (v *OnFailure) check(c *checker) {
-	c.text("destination", v.Destination, &ruleDestinationArn)
+	c.text("destination", v.Destination, ruleDestinationArn)
 }
 
 func (v *OnSuccess) check(c *checker) {
-	c.text("destination", v.Destination, &ruleDestinationArn)
+	c.text("destination", v.Destination, ruleDestinationArn)
 }
 
 func (v *OperationUpdate) check(c *checker) {
 	c.required("id", v.Id == nil)
-	c.text("id", v.Id, &ruleOperationId)
-	c.text("parentId", v.ParentId, &ruleOperationId)
-	c.text("name", v.Name, &ruleOperationName)
+	c.text("id", v.Id, ruleOperationId)
+	c.text("parentId", v.ParentId, ruleOperationId)
+	c.text("name", v.Name, ruleOperationName)
 	c.required("type", v.Type == nil)
-	c.text("type", v.Type, &ruleOperationType)
-	c.text("subType", v.SubType, &ruleOperationSubType)
+	c.text("type", v.Type, ruleOperationType)
+	c.text("subType", v.SubType, ruleOperationSubType)
 	c.required("action", v.Action == nil)
-	c.text("action", v.Action, &ruleOperationAction)
-	c.text("payload", v.Payload, &ruleOperationPayload)
+	c.text("action", v.Action, ruleOperationAction)
+	c.text("payload", v.Payload, ruleOperationPayload)
 	if v.Error != nil {
 		c.in("error")
 		v.Error.check(c)
@@ -826,51 +826,51 @@ func (v *OperationUpdate) check(c *checker) {
 }
 
 func (v *PropagateTags) check(c *checker) {
-	c.text("mode", v.Mode, &rulePropagateTagsMode)
-	c.pairs("explicitTags", v.ExplicitTags, bounds{hasMin: true, min: 0, hasMax: true, max: 40}, &ruleTagKey, &ruleTagValue)
+	c.text("mode", v.Mode, rulePropagateTagsMode)
+	c.pairs("explicitTags", v.ExplicitTags, bounds{hasMin: true, min: 0, hasMax: true, max: 40}, ruleTagKey, ruleTagValue)
 }
 
 func (v *ProvisionedPollerConfig) check(c *checker) {
 	checkNumber(c, "minimumPollers", v.MinimumPollers, bounds{hasMin: true, min: 1, hasMax: true, max: 200})
 	checkNumber(c, "maximumPollers", v.MaximumPollers, bounds{hasMin: true, min: 1, hasMax: true, max: 10000})
-	c.text("pollerGroupName", v.PollerGroupName, &ruleProvisionedPollerGroupName)
+	c.text("pollerGroupName", v.PollerGroupName, ruleProvisionedPollerGroupName)
 }
 
 func (v *PublishLayerVersionRequest) check(c *checker) {
-	c.text("layerName", &v.LayerName, &ruleLayerName)
-	c.text("description", v.Description, &ruleDescription)
+	c.text("layerName", &v.LayerName, ruleLayerName)
+	c.text("description", v.Description, ruleDescription)
 	c.required("content", v.Content == nil)
 	if v.Content != nil {
 		c.in("content")
 		v.Content.check(c)
 		c.out()
 	}
-	c.texts("compatibleArchitectures", v.CompatibleArchitectures, bounds{hasMin: true, min: 0, hasMax: true, max: 2}, &ruleArchitecture)
-	c.texts("compatibleRuntimes", v.CompatibleRuntimes, bounds{hasMin: true, min: 0, hasMax: true, max: 15}, &ruleRuntime)
-	c.text("licenseInfo", v.LicenseInfo, &ruleLicenseInfo)
+	c.texts("compatibleArchitectures", v.CompatibleArchitectures, bounds{hasMin: true, min: 0, hasMax: true, max: 2}, ruleArchitecture)
+	c.texts("compatibleRuntimes", v.CompatibleRuntimes, bounds{hasMin: true, min: 0, hasMax: true, max: 15}, ruleRuntime)
+	c.text("licenseInfo", v.LicenseInfo, ruleLicenseInfo)
 }
 
 func (v *PublishVersionRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
-	c.text("description", v.Description, &ruleDescription)
-	c.text("publishTo", v.PublishTo, &ruleFunctionVersionLatestPublished)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
+	c.text("description", v.Description, ruleDescription)
+	c.text("publishTo", v.PublishTo, ruleFunctionVersionLatestPublished)
 }
 
 func (v *PutFunctionCodeSigningConfigRequest) check(c *checker) {
 	c.required("codeSigningConfigArn", v.CodeSigningConfigArn == nil)
-	c.text("codeSigningConfigArn", v.CodeSigningConfigArn, &ruleCodeSigningConfigArn)
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
+	c.text("codeSigningConfigArn", v.CodeSigningConfigArn, ruleCodeSigningConfigArn)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
 }
 
 func (v *PutFunctionConcurrencyRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
 	c.required("reservedConcurrentExecutions", v.ReservedConcurrentExecutions == nil)
 	checkNumber(c, "reservedConcurrentExecutions", v.ReservedConcurrentExecutions, bounds{hasMin: true, min: 0})
 }
 
 func (v *PutFunctionEventInvokeConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
 	checkNumber(c, "maximumRetryAttempts", v.MaximumRetryAttempts, bounds{hasMin: true, min: 0, hasMax: true, max: 2})
 	checkNumber(c, "maximumEventAgeInSeconds", v.MaximumEventAgeInSeconds, bounds{hasMin: true, min: 60, hasMax: true, max: 21600})
 	if v.DestinationConfig != nil {
@@ -881,15 +881,15 @@ func (v *PutFunctionEventInvokeConfigRequest) check(c *checker) {
 }
 
 func (v *PutFunctionRecursionConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleUnqualifiedFunctionName)
+	c.text("functionName", &v.FunctionName, ruleUnqualifiedFunctionName)
 	c.required("recursiveLoop", v.RecursiveLoop == nil)
-	c.text("recursiveLoop", v.RecursiveLoop, &ruleRecursiveLoop)
+	c.text("recursiveLoop", v.RecursiveLoop, ruleRecursiveLoop)
 }
 
 func (v *PutFunctionScalingConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleUnqualifiedFunctionName)
+	c.text("functionName", &v.FunctionName, ruleUnqualifiedFunctionName)
 	c.required("qualifier", v.Qualifier == nil)
-	c.text("qualifier", v.Qualifier, &rulePublishedFunctionQualifier)
+	c.text("qualifier", v.Qualifier, rulePublishedFunctionQualifier)
 	if v.FunctionScalingConfig != nil {
 		c.in("functionScalingConfig")
 		v.FunctionScalingConfig.check(c)
@@ -898,30 +898,30 @@ func (v *PutFunctionScalingConfigRequest) check(c *checker) {
 }
 
 func (v *PutProvisionedConcurrencyConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
 	c.required("qualifier", v.Qualifier == nil)
-	c.text("qualifier", v.Qualifier, &ruleQualifier)
+	c.text("qualifier", v.Qualifier, ruleQualifier)
 	c.required("provisionedConcurrentExecutions", v.ProvisionedConcurrentExecutions == nil)
 	checkNumber(c, "provisionedConcurrentExecutions", v.ProvisionedConcurrentExecutions, bounds{hasMin: true, min: 1})
 }
 
 func (v *PutRuntimeManagementConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
 	c.required("updateRuntimeOn", v.UpdateRuntimeOn == nil)
-	c.text("updateRuntimeOn", v.UpdateRuntimeOn, &ruleUpdateRuntimeOn)
-	c.text("runtimeVersionArn", v.RuntimeVersionArn, &ruleRuntimeVersionArn)
+	c.text("updateRuntimeOn", v.UpdateRuntimeOn, ruleUpdateRuntimeOn)
+	c.text("runtimeVersionArn", v.RuntimeVersionArn, ruleRuntimeVersionArn)
 }
 
 func (v *RemoveLayerVersionPermissionRequest) check(c *checker) {
-	c.text("layerName", &v.LayerName, &ruleLayerName)
-	c.text("statementId", &v.StatementId, &ruleStatementId)
+	c.text("layerName", &v.LayerName, ruleLayerName)
+	c.text("statementId", &v.StatementId, ruleStatementId)
 }
 
 func (v *RemovePermissionRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("statementId", &v.StatementId, &ruleNamespacedStatementId)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("statementId", &v.StatementId, ruleNamespacedStatementId)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
 }
 
 func (v *ScalingConfig) check(c *checker) {
@@ -929,11 +929,11 @@ func (v *ScalingConfig) check(c *checker) {
 }
 
 func (v *SelfManagedEventSource) check(c *checker) {
-	c.lists("endpoints", v.Endpoints, bounds{hasMin: true, min: 1, hasMax: true, max: 2}, &ruleEndPointType, bounds{hasMin: true, min: 1, hasMax: true, max: 10}, &ruleEndpoint)
+	c.lists("endpoints", v.Endpoints, bounds{hasMin: true, min: 1, hasMax: true, max: 2}, ruleEndPointType, bounds{hasMin: true, min: 1, hasMax: true, max: 10}, ruleEndpoint)
 }
 
 func (v *SelfManagedKafkaEventSourceConfig) check(c *checker) {
-	c.text("consumerGroupId", v.ConsumerGroupId, &ruleURI)
+	c.text("consumerGroupId", v.ConsumerGroupId, ruleURI)
 	if v.SchemaRegistryConfig != nil {
 		c.in("schemaRegistryConfig")
 		v.SchemaRegistryConfig.check(c)
@@ -942,7 +942,7 @@ func (v *SelfManagedKafkaEventSourceConfig) check(c *checker) {
 }
 
 func (v *SendDurableExecutionCallbackFailureRequest) check(c *checker) {
-	c.text("callbackId", &v.CallbackId, &ruleCallbackId)
+	c.text("callbackId", &v.CallbackId, ruleCallbackId)
 	if v.Error != nil {
 		c.in("error")
 		v.Error.check(c)
@@ -951,21 +951,21 @@ func (v *SendDurableExecutionCallbackFailureRequest) check(c *checker) {
 }
 
 func (v *SendDurableExecutionCallbackHeartbeatRequest) check(c *checker) {
-	c.text("callbackId", &v.CallbackId, &ruleCallbackId)
+	c.text("callbackId", &v.CallbackId, ruleCallbackId)
 }
 
 func (v *SendDurableExecutionCallbackSuccessRequest) check(c *checker) {
-	c.text("callbackId", &v.CallbackId, &ruleCallbackId)
+	c.text("callbackId", &v.CallbackId, ruleCallbackId)
 	c.size("result", len(v.Result), "", true, bounds{hasMin: true, min: 0, hasMax: true, max: 262144})
 }
 
 func (v *SnapStart) check(c *checker) {
-	c.text("applyOn", v.ApplyOn, &ruleSnapStartApplyOn)
+	c.text("applyOn", v.ApplyOn, ruleSnapStartApplyOn)
 }
 
 func (v *SourceAccessConfiguration) check(c *checker) {
-	c.text("type", v.Type, &ruleSourceAccessType)
-	c.text("uRI", v.URI, &ruleURI)
+	c.text("type", v.Type, ruleSourceAccessType)
+	c.text("uRI", v.URI, ruleURI)
 }
 
 func (v *StepOptions) check(c *checker) {
@@ -973,7 +973,7 @@ func (v *StepOptions) check(c *checker) {
 }
 
 func (v *StopDurableExecutionRequest) check(c *checker) {
-	c.text("durableExecutionArn", &v.DurableExecutionArn, &ruleDurableExecutionArn)
+	c.text("durableExecutionArn", &v.DurableExecutionArn, ruleDurableExecutionArn)
 	if v.Error != nil {
 		c.in("error")
 		v.Error.check(c)
@@ -982,38 +982,38 @@ func (v *StopDurableExecutionRequest) check(c *checker) {
 }
 
 func (v *TagResourceRequest) check(c *checker) {
-	c.text("resource", &v.Resource, &ruleTaggableResource)
+	c.text("resource", &v.Resource, ruleTaggableResource)
 	c.required("tags", v.Tags == nil)
-	c.pairs("tags", v.Tags, bounds{}, &ruleTagKey, &ruleTagValue)
+	c.pairs("tags", v.Tags, bounds{}, ruleTagKey, ruleTagValue)
 }
 
 func (v *TargetTrackingScalingPolicy) check(c *checker) {
 	c.required("predefinedMetricType", v.PredefinedMetricType == nil)
-	c.text("predefinedMetricType", v.PredefinedMetricType, &ruleCapacityProviderPredefinedMetricType)
+	c.text("predefinedMetricType", v.PredefinedMetricType, ruleCapacityProviderPredefinedMetricType)
 	c.required("targetValue", v.TargetValue == nil)
 	checkNumber(c, "targetValue", v.TargetValue, bounds{hasMin: true, min: 0, hasMax: true, max: 100})
 }
 
 func (v *TenancyConfig) check(c *checker) {
 	c.required("tenantIsolationMode", v.TenantIsolationMode == nil)
-	c.text("tenantIsolationMode", v.TenantIsolationMode, &ruleTenantIsolationMode)
+	c.text("tenantIsolationMode", v.TenantIsolationMode, ruleTenantIsolationMode)
 }
 
 func (v *TracingConfig) check(c *checker) {
-	c.text("mode", v.Mode, &ruleTracingMode)
+	c.text("mode", v.Mode, ruleTracingMode)
 }
 
 func (v *UntagResourceRequest) check(c *checker) {
-	c.text("resource", &v.Resource, &ruleTaggableResource)
+	c.text("resource", &v.Resource, ruleTaggableResource)
 	c.required("tagKeys", v.TagKeys == nil)
-	c.texts("tagKeys", v.TagKeys, bounds{}, &ruleTagKey)
+	c.texts("tagKeys", v.TagKeys, bounds{}, ruleTagKey)
 }
 
 func (v *UpdateAliasRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
-	c.text("name", &v.Name, &ruleAlias)
-	c.text("functionVersion", v.FunctionVersion, &ruleVersionWithLatestPublished)
-	c.text("description", v.Description, &ruleDescription)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
+	c.text("name", &v.Name, ruleAlias)
+	c.text("functionVersion", v.FunctionVersion, ruleVersionWithLatestPublished)
+	c.text("description", v.Description, ruleDescription)
 	if v.RoutingConfig != nil {
 		c.in("routingConfig")
 		v.RoutingConfig.check(c)
@@ -1022,7 +1022,7 @@ func (v *UpdateAliasRequest) check(c *checker) {
 }
 
 func (v *UpdateCapacityProviderRequest) check(c *checker) {
-	c.text("capacityProviderName", &v.CapacityProviderName, &ruleCapacityProviderName)
+	c.text("capacityProviderName", &v.CapacityProviderName, ruleCapacityProviderName)
 	if v.CapacityProviderScalingConfig != nil {
 		c.in("capacityProviderScalingConfig")
 		v.CapacityProviderScalingConfig.check(c)
@@ -1041,8 +1041,8 @@ func (v *UpdateCapacityProviderRequest) check(c *checker) {
 }
 
 func (v *UpdateCodeSigningConfigRequest) check(c *checker) {
-	c.text("codeSigningConfigArn", &v.CodeSigningConfigArn, &ruleCodeSigningConfigArn)
-	c.text("description", v.Description, &ruleDescription)
+	c.text("codeSigningConfigArn", &v.CodeSigningConfigArn, ruleCodeSigningConfigArn)
+	c.text("description", v.Description, ruleDescription)
 	if v.AllowedPublishers != nil {
 		c.in("allowedPublishers")
 		v.AllowedPublishers.check(c)
@@ -1056,15 +1056,15 @@ func (v *UpdateCodeSigningConfigRequest) check(c *checker) {
 }
 
 func (v *UpdateEventSourceMappingRequest) check(c *checker) {
-	c.text("uUID", &v.UUID, &ruleUUIDString)
-	c.text("functionName", v.FunctionName, &ruleNamespacedFunctionName)
+	c.text("uUID", &v.UUID, ruleUUIDString)
+	c.text("functionName", v.FunctionName, ruleNamespacedFunctionName)
 	checkNumber(c, "batchSize", v.BatchSize, bounds{hasMin: true, min: 1, hasMax: true, max: 10000})
 	if v.FilterCriteria != nil {
 		c.in("filterCriteria")
 		v.FilterCriteria.check(c)
 		c.out()
 	}
-	c.text("kMSKeyArn", v.KMSKeyArn, &ruleKMSKeyArn)
+	c.text("kMSKeyArn", v.KMSKeyArn, ruleKMSKeyArn)
 	if v.MetricsConfig != nil {
 		c.in("metricsConfig")
 		v.MetricsConfig.check(c)
@@ -1098,7 +1098,7 @@ func (v *UpdateEventSourceMappingRequest) check(c *checker) {
 		v.SourceAccessConfigurations[i].check(c)
 		c.out()
 	}
-	c.texts("functionResponseTypes", v.FunctionResponseTypes, bounds{hasMin: true, min: 0, hasMax: true, max: 1}, &ruleFunctionResponseType)
+	c.texts("functionResponseTypes", v.FunctionResponseTypes, bounds{hasMin: true, min: 0, hasMax: true, max: 1}, ruleFunctionResponseType)
 	if v.AmazonManagedKafkaEventSourceConfig != nil {
 		c.in("amazonManagedKafkaEventSourceConfig")
 		v.AmazonManagedKafkaEventSourceConfig.check(c)
@@ -1122,21 +1122,21 @@ func (v *UpdateEventSourceMappingRequest) check(c *checker) {
 }
 
 func (v *UpdateFunctionCodeRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
-	c.text("s3Bucket", v.S3Bucket, &ruleS3Bucket)
-	c.text("s3Key", v.S3Key, &ruleS3Key)
-	c.text("s3ObjectVersion", v.S3ObjectVersion, &ruleS3ObjectVersion)
-	c.text("s3ObjectStorageMode", v.S3ObjectStorageMode, &ruleS3ObjectStorageMode)
-	c.texts("architectures", v.Architectures, bounds{hasMin: true, min: 1, hasMax: true, max: 1}, &ruleArchitecture)
-	c.text("publishTo", v.PublishTo, &ruleFunctionVersionLatestPublished)
-	c.text("sourceKMSKeyArn", v.SourceKMSKeyArn, &ruleKMSKeyArn)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
+	c.text("s3Bucket", v.S3Bucket, ruleS3Bucket)
+	c.text("s3Key", v.S3Key, ruleS3Key)
+	c.text("s3ObjectVersion", v.S3ObjectVersion, ruleS3ObjectVersion)
+	c.text("s3ObjectStorageMode", v.S3ObjectStorageMode, ruleS3ObjectStorageMode)
+	c.texts("architectures", v.Architectures, bounds{hasMin: true, min: 1, hasMax: true, max: 1}, ruleArchitecture)
+	c.text("publishTo", v.PublishTo, ruleFunctionVersionLatestPublished)
+	c.text("sourceKMSKeyArn", v.SourceKMSKeyArn, ruleKMSKeyArn)
 }
 
 func (v *UpdateFunctionConfigurationRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionName)
-	c.text("role", v.Role, &ruleRoleArn)
-	c.text("handler", v.Handler, &ruleHandler)
-	c.text("description", v.Description, &ruleDescription)
+	c.text("functionName", &v.FunctionName, ruleFunctionName)
+	c.text("role", v.Role, ruleRoleArn)
+	c.text("handler", v.Handler, ruleHandler)
+	c.text("description", v.Description, ruleDescription)
 	checkNumber(c, "timeout", v.Timeout, bounds{hasMin: true, min: 1, hasMax: true, max: 5400})
 	checkNumber(c, "memorySize", v.MemorySize, bounds{hasMin: true, min: 128, hasMax: true, max: 32768})
 	if v.VpcConfig != nil {
@@ -1149,19 +1149,19 @@ func (v *UpdateFunctionConfigurationRequest) check(c *checker) {
 		v.Environment.check(c)
 		c.out()
 	}
-	c.text("runtime", v.Runtime, &ruleRuntime)
+	c.text("runtime", v.Runtime, ruleRuntime)
 	if v.DeadLetterConfig != nil {
 		c.in("deadLetterConfig")
 		v.DeadLetterConfig.check(c)
 		c.out()
 	}
-	c.text("kMSKeyArn", v.KMSKeyArn, &ruleKMSKeyArn)
+	c.text("kMSKeyArn", v.KMSKeyArn, ruleKMSKeyArn)
 	if v.TracingConfig != nil {
 		c.in("tracingConfig")
 		v.TracingConfig.check(c)
 		c.out()
 	}
-	c.texts("layers", v.Layers, bounds{}, &ruleLayerVersionArn)
+	c.texts("layers", v.Layers, bounds{}, ruleLayerVersionArn)
 	if v.FileSystemConfigs != nil {
 		c.size("fileSystemConfigs", len(v.FileSystemConfigs), "", true, bounds{hasMin: true, min: 0, hasMax: true, max: 1})
 	}
@@ -1203,8 +1203,8 @@ func (v *UpdateFunctionConfigurationRequest) check(c *checker) {
 }
 
 func (v *UpdateFunctionEventInvokeConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleNamespacedFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleNumericLatestPublishedOrAliasQualifier)
+	c.text("functionName", &v.FunctionName, ruleNamespacedFunctionName)
+	c.text("qualifier", v.Qualifier, ruleNumericLatestPublishedOrAliasQualifier)
 	checkNumber(c, "maximumRetryAttempts", v.MaximumRetryAttempts, bounds{hasMin: true, min: 0, hasMax: true, max: 2})
 	checkNumber(c, "maximumEventAgeInSeconds", v.MaximumEventAgeInSeconds, bounds{hasMin: true, min: 60, hasMax: true, max: 21600})
 	if v.DestinationConfig != nil {
@@ -1215,20 +1215,20 @@ func (v *UpdateFunctionEventInvokeConfigRequest) check(c *checker) {
 }
 
 func (v *UpdateFunctionUrlConfigRequest) check(c *checker) {
-	c.text("functionName", &v.FunctionName, &ruleFunctionUrlFunctionName)
-	c.text("qualifier", v.Qualifier, &ruleFunctionUrlQualifier)
-	c.text("authType", v.AuthType, &ruleFunctionUrlAuthType)
+	c.text("functionName", &v.FunctionName, ruleFunctionUrlFunctionName)
+	c.text("qualifier", v.Qualifier, ruleFunctionUrlQualifier)
+	c.text("authType", v.AuthType, ruleFunctionUrlAuthType)
 	if v.Cors != nil {
 		c.in("cors")
 		v.Cors.check(c)
 		c.out()
 	}
-	c.text("invokeMode", v.InvokeMode, &ruleInvokeMode)
+	c.text("invokeMode", v.InvokeMode, ruleInvokeMode)
 }
 
 func (v *VpcConfig) check(c *checker) {
-	c.texts("subnetIds", v.SubnetIds, bounds{hasMin: true, min: 0, hasMax: true, max: 16}, &ruleSubnetId)
-	c.texts("securityGroupIds", v.SecurityGroupIds, bounds{hasMin: true, min: 0, hasMax: true, max: 5}, &ruleSecurityGroupId)
+	c.texts("subnetIds", v.SubnetIds, bounds{hasMin: true, min: 0, hasMax: true, max: 16}, ruleSubnetId)
+	c.texts("securityGroupIds", v.SecurityGroupIds, bounds{hasMin: true, min: 0, hasMax: true, max: 5}, ruleSecurityGroupId)
 }
 
 func (v *WaitOptions) check(c *checker) {

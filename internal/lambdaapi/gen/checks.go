@@ -44,7 +44,7 @@ func (g *generator) checkMember(s *source, sh *shape, m member) {
 	switch kind.Type {
 	case "string":
 		if g.constrained(m.Shape) {
-			s.line("\tc.text(%q, %s, &%s)", name, v, g.use(m.Shape))
+			s.line("\tc.text(%q, %s, %s)", name, v, g.use(m.Shape))
 		}
 	case "integer", "long", "double":
 		if kind.Min != nil || kind.Max != nil {
@@ -70,7 +70,7 @@ func (g *generator) checkList(s *source, v, name string, list *shape) {
 	inner := g.model.Shapes[list.Member.Shape]
 	switch inner.Type {
 	case "string":
-		s.line("\tc.texts(%q, %s, %s, &%s)", name, v, bounds(list), g.use(list.Member.Shape))
+		s.line("\tc.texts(%q, %s, %s, %s)", name, v, bounds(list), g.use(list.Member.Shape))
 	case "structure":
 		if list.Min != nil || list.Max != nil {
 			s.line("\tif %s != nil {\n\t\tc.size(%q, len(%s), \"\", true, %s)\n\t}", v, name, v, bounds(list))
@@ -86,11 +86,11 @@ func (g *generator) checkMap(s *source, v, name string, m *shape) {
 	key := g.use(m.Key.Shape)
 	switch {
 	case value.Type == "string":
-		s.line("\tc.pairs(%q, %s, %s, &%s, &%s)", name, v, bounds(m), key, g.use(m.Value.Shape))
+		s.line("\tc.pairs(%q, %s, %s, %s, %s)", name, v, bounds(m), key, g.use(m.Value.Shape))
 	case value.Type == "double":
-		s.line("\tc.weights(%q, %s, %s, &%s, %s)", name, v, bounds(m), key, bounds(value))
+		s.line("\tc.weights(%q, %s, %s, %s, %s)", name, v, bounds(m), key, bounds(value))
 	case value.Type == "list" && g.model.Shapes[value.Member.Shape].Type == "string":
-		s.line("\tc.lists(%q, %s, %s, &%s, %s, &%s)", name, v, bounds(m), key, bounds(value), g.use(value.Member.Shape))
+		s.line("\tc.lists(%q, %s, %s, %s, %s, %s)", name, v, bounds(m), key, bounds(value), g.use(value.Member.Shape))
 	default:
 		g.problem("check of a map of %s", value.Type)
 	}
