@@ -198,11 +198,12 @@ func failureText(raw []byte) string {
 	if json.Unmarshal(raw, &f) != nil || (f.Type == "" && f.Message == "") {
 		return string(raw)
 	}
-	text := strings.TrimPrefix(f.Type+": ", ": ") + f.Message
+	var text strings.Builder
+	text.WriteString(strings.TrimPrefix(f.Type+": ", ": ") + f.Message)
 	for _, line := range append(f.Trace, f.Lines...) {
-		text += "\n  " + strings.TrimRight(line, "\n")
+		text.WriteString("\n  " + strings.TrimRight(line, "\n"))
 	}
-	return text
+	return text.String()
 }
 
 // notFound reports whether the server said that there is no such thing.

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -98,9 +99,7 @@ func (c *Client) Do(ctx context.Context, r Request) (*http.Response, error) {
 	if err != nil {
 		return nil, kiln.Wrap(kiln.KindInvalid, "client: "+r.Method+" "+r.Path, "this is no request", err)
 	}
-	for name, values := range r.Header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, r.Header)
 	sum := sha256.Sum256(r.Body)
 	hash := hex.EncodeToString(sum[:])
 	req.Header.Set("X-Amz-Content-Sha256", hash)
@@ -147,9 +146,7 @@ func (c *Client) JSON(ctx context.Context, r Request, in, out any) error {
 func (c *Client) List(ctx context.Context, kind string, query url.Values, limit int) ([]json.RawMessage, error) {
 	const pageItems = 500
 	q := url.Values{}
-	for name, values := range query {
-		q[name] = values
-	}
+	maps.Copy(q, query)
 	var items []json.RawMessage
 	for {
 		want := pageItems

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"os"
@@ -97,9 +98,7 @@ func LoadConfig(s Sources) (Config, error) {
 		if err != nil {
 			return Config{}, err
 		}
-		for name, text := range fromFile {
-			values[name] = text
-		}
+		maps.Copy(values, fromFile)
 	}
 	environ := environment(s.Environ)
 	for _, k := range new(Config).Keys() {
@@ -107,9 +106,7 @@ func LoadConfig(s Sources) (Config, error) {
 			values[k.Name] = text
 		}
 	}
-	for name, text := range s.Flags {
-		values[name] = text
-	}
+	maps.Copy(values, s.Flags)
 	return makeConfig(values, environ)
 }
 

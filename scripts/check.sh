@@ -1,0 +1,17 @@
+#!/bin/sh
+# check.sh looks at the form of the code: gofmt, vet, go fix, shell scripts, the house rules.
+set -eu
+cd "$(dirname "$0")/.."
+status=0
+
+unformatted=$(gofmt -l $(git ls-files '*.go'))
+[ -z "$unformatted" ] || { echo "check: not formatted: $unformatted"; status=1; }
+go vet ./... || status=1
+fixes=$(go fix -diff ./... 2>&1) || true
+[ -z "$fixes" ] || { echo "$fixes"; echo "check: go fix would change the above"; status=1; }
+for script in scripts/*.sh .ci/run; do
+	sh -n "$script" || status=1
+done
+go test -count 1 ./internal/houserules || status=1
+[ "$status" = 0 ] && echo "check: fine"
+exit "$status"

@@ -1,0 +1,27 @@
+#!/bin/sh
+# test.sh required|long runs a set of tests and ends with one line: N passed, N failed, N skipped.
+#
+# required: every package, every driver that this project promises; a skip is a failure.
+# long: the same under the race detector, and the tests with the build tag "long".
+set -eu
+cd "$(dirname "$0")/.."
+
+make -s build
+KILN_BIN=$PWD/bin/kiln
+KILN_REQUIRE_CONTAINER=1
+KILN_REQUIRE_CONFORMANCE=1
+export KILN_BIN KILN_REQUIRE_CONTAINER KILN_REQUIRE_CONFORMANCE
+
+case ${1:-required} in
+required) set -- -timeout 28m ;;
+long) set -- -timeout 120m -race -tags long ;;
+*)
+	echo "test: say required or long" >&2
+	exit 2
+	;;
+esac
+
+mkdir -p .kiln
+go build -o .kiln/testsum ./scripts/testsum
+# The status of go test is in what it writes: testsum fails on it.
+go test -json -count 1 "$@" ./... 2>&1 | .kiln/testsum
