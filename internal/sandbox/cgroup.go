@@ -26,9 +26,15 @@ const CPUPeriod = 100 * time.Millisecond
 // killWait bounds the wait for killed processes to be gone; the kernel needs milliseconds, unless one hangs in I/O.
 const killWait = 10 * time.Second
 
-// v1Controllers are the controllers a Group uses on cgroup v1. Each costs an attach, which waits for the kernel's RCU,
-// so those without a limit of ours are left out.
-var v1Controllers = [...]string{"memory", "cpu", "cpuacct", "pids", "freezer"} //nolint:gochecknoglobals // a constant table
+// usedV1 tells the controllers a Group uses on cgroup v1. Each costs an attach, which waits for the kernel's RCU, so those
+// without a limit or a counter of ours are left out.
+func usedV1(controller string) bool {
+	switch controller {
+	case "memory", "cpu", "cpuacct", "pids", "freezer":
+		return true
+	}
+	return false
+}
 
 // Tree is where one node keeps its cgroups: a cgroup of its own name at the top of each hierarchy. On v1 there is a
 // hierarchy for each controller, on v2 one.
@@ -68,7 +74,7 @@ func OpenTree(name string) (*Tree, error) {
 	for _, m := range mounts {
 		t.all = append(t.all, m.Mountpoint)
 		for _, c := range m.Subsystems {
-			if _, ok := t.roots[c]; !ok && slices.Contains(v1Controllers[:], c) {
+			if _, ok := t.roots[c]; !ok && usedV1(c) {
 				t.roots[c] = m.Mountpoint
 			}
 		}

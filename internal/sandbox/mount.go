@@ -5,7 +5,6 @@ package sandbox
 import (
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -51,30 +50,20 @@ func BindReadOnly(dir, target string) error {
 	return nil
 }
 
-// Put moves a detached mount to target as seen in the mount namespace of process pid. Nothing on the way to target may be
+// Put moves a detached mount to target as seen in the mount namespace of a process. Nothing on the way to target may be
 // a symbolic link. It takes a thread that ends afterwards, about 0.15 ms.
-func Put(d *Detached, pid int, target string) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with its foreign namespace
-		done <- putHere(d, pid, target)
-	}()
-	if err := <-done; err != nil {
+func Put(d *Detached, into *Process, target string) error {
+	if err := onThread(func() error { return putHere(d, into, target) }); err != nil {
 		return kiln.Wrap(kiln.KindInternal, "sandbox: put mount", "cannot mount into a container", err)
 	}
 	return nil
 }
 
-func putHere(d *Detached, pid int, target string) error {
-	ns, err := unix.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open mount namespace: %w", err)
-	}
-	defer unix.Close(ns)
+func putHere(d *Detached, into *Process, target string) error {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("unshare working directory: %w", err)
 	}
-	if err := unix.Setns(ns, unix.CLONE_NEWNS); err != nil {
+	if err := unix.Setns(int(into.file.Fd()), unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("enter mount namespace: %w", err)
 	}
 	return move(d, target)

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 
@@ -45,22 +44,15 @@ func (n *Network) Close() {
 
 // NewNetwork makes a network namespace. Takes half a millisecond.
 func NewNetwork(ctx context.Context) (*Network, error) {
-	type result struct {
-		network *Network
-		err     error
+	var n *Network
+	err := onThread(func() (err error) {
+		n, err = networkHere(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, kiln.Wrap(kiln.KindUnavailable, "sandbox: make network namespace", "cannot make a network namespace", err)
 	}
-	done := make(chan result, 1)
-	go func() {
-		// The thread is never unlocked: it ends with the goroutine, so that nothing else runs in the wrong namespace.
-		runtime.LockOSThread()
-		n, err := networkHere(ctx)
-		done <- result{n, err}
-	}()
-	r := <-done
-	if r.err != nil {
-		return nil, kiln.Wrap(kiln.KindUnavailable, "sandbox: make network namespace", "cannot make a network namespace", r.err)
-	}
-	return r.network, nil
+	return n, nil
 }
 
 // networkHere moves the calling thread into a new network namespace and listens there.

@@ -24,7 +24,7 @@ func BecomeSubreaper() error {
 	return nil
 }
 
-// Process is a process that os/exec did not start: a child inherited as subreaper. It is named by a file descriptor, so
+// Process names a process. It is meant for one that os/exec did not start: a child inherited as subreaper. It is named by a file descriptor, so
 // that its number cannot come to mean another. Nothing here waits for processes in general, which would steal the
 // children of os/exec.
 type Process struct {

@@ -1,0 +1,36 @@
+//go:build linux
+
+package container
+
+import (
+	"context"
+
+	"kiln"
+	"kiln/internal/sandbox"
+)
+
+// Execute hands the event to a container and blocks until its answer. What the container wrote before its answer has
+// been handed to Config.Output when it returns.
+func (d *Driver) Execute(ctx context.Context, id kiln.ContainerID, delivery *kiln.Delivery) kiln.Answer {
+	c := d.container(id)
+	if c == nil || !c.live.Load() {
+		return kiln.Answer{Lost: true, Undelivered: true, Failure: &kiln.Failure{Outcome: kiln.OutcomeFailed, Type: "Sandbox.Failure",
+			Payload: []byte(`{"errorType":"Sandbox.Failure","errorMessage":"The container is gone"}`)}}
+	}
+	answer := c.session.Execute(ctx, delivery)
+	c.output.drain()
+	answer.Usage = c.meter.Read()
+	if answer.Failure != nil {
+		answer.Usage.OutOfMemory = c.group.OutOfMemory()
+	}
+	return answer
+}
+
+// Resize changes the limits of a bound container.
+func (d *Driver) Resize(_ context.Context, id kiln.ContainerID, a kiln.Amounts) error {
+	c := d.container(id)
+	if c == nil || !c.live.Load() {
+		return kiln.Errorf(kiln.KindNotFound, "container: resize", "there is no container %s", id)
+	}
+	return c.group.Set(sandbox.Limits{MemoryBytes: int64(a.MemoryMiB) << 20, MilliCPUs: a.MilliCPUs, Processes: a.Processes})
+}
