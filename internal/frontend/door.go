@@ -1,0 +1,355 @@
+package frontend
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	crand "crypto/rand"
+
+	"kiln"
+)
+
+// DoorConfig is what a Door needs. Zero bounds take the defaults named beside them.
+type DoorConfig struct {
+	// Frontend answers an Invoke on the fast way.
+	Frontend *Frontend
+	// Rest answers every other request, by net/http.
+	Rest http.Handler
+	// Connections is the most open at once, 4,096 by default; the next ones wait to be accepted.
+	Connections int
+	// HeadTimeout bounds the reading of a request's head, 10 s; BodyTimeout of its body, 60 s; IdleTimeout the time
+	// between two requests, 3 min.
+	HeadTimeout, BodyTimeout, IdleTimeout time.Duration
+	// WriteTimeout bounds the writing of an answer, 60 s.
+	WriteTimeout time.Duration
+	Logger       *slog.Logger
+}
+
+// bufferBytes is the size of a connection's read buffer; a head that does not fit goes the ordinary way.
+const bufferBytes = 8 << 10
+
+// Door is the public port: it reads each request's head, answers an Invoke in the plainest form itself, on the goroutine
+// of the connection, and hands every other connection to net/http. A connection comes back when net/http meets an
+// Invoke on it. Safe concurrently.
+type Door struct {
+	cfg    DoorConfig
+	rest   *http.Server
+	handed *handoff
+
+	mu      sync.Mutex
+	conns   map[*conn]struct{} // guarded by mu; those on the fast way
+	ending  atomic.Bool
+	serving sync.WaitGroup
+}
+
+// NewDoor makes a door. Serve opens it.
+func NewDoor(cfg DoorConfig) *Door {
+	cfg.Connections = or(cfg.Connections, 4096)
+	cfg.HeadTimeout = or(cfg.HeadTimeout, 10*time.Second)
+	cfg.BodyTimeout = or(cfg.BodyTimeout, time.Minute)
+	cfg.IdleTimeout = or(cfg.IdleTimeout, 3*time.Minute)
+	cfg.WriteTimeout = or(cfg.WriteTimeout, time.Minute)
+	d := &Door{cfg: cfg, conns: map[*conn]struct{}{}}
+	d.rest = &http.Server{
+		Handler:           http.HandlerFunc(d.ordinary),
+		ReadHeaderTimeout: cfg.HeadTimeout,
+		IdleTimeout:       cfg.IdleTimeout,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	return d
+}
+
+// Serve accepts connections until ctx ends, then takes no new request, lets those under way finish within drain, and
+// returns when every connection has ended.
+func (d *Door) Serve(ctx context.Context, l net.Listener, drain time.Duration) error {
+	d.handed = newHandoff(l.Addr())
+	places := make(chan struct{}, d.cfg.Connections)
+	d.serving.Go(func() { _ = d.rest.Serve(d.handed) })
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	var failed error
+	for {
+		places <- struct{}{}
+		nc, err := l.Accept()
+		if err != nil {
+			if ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+				if errors.As(err, new(net.Error)) {
+					// Out of descriptors, most likely: those who wait are served when others have ended.
+					<-places
+					select {
+					case <-ctx.Done():
+					case <-time.After(50 * time.Millisecond):
+					}
+					continue
+				}
+				failed = kiln.Wrap(kiln.KindInternal, "frontend: accept", "the public port failed", err)
+			}
+			break
+		}
+		d.serving.Go(func() {
+			counted := &countedConn{Conn: nc, free: func() { <-places }}
+			d.serveConn(counted, bufio.NewReaderSize(counted, bufferBytes))
+		})
+	}
+	d.drain(drain)
+	return failed
+}
+
+// drain ends idle connections at once and the busy ones when their answer is written, or when the bound has passed.
+func (d *Door) drain(bound time.Duration) {
+	d.ending.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	defer cancel()
+	d.rest.SetKeepAlivesEnabled(false)
+	d.eachConn(func(c *conn) {
+		if !c.busy.Load() {
+			_ = c.net.Close()
+		}
+	})
+	hard := context.AfterFunc(ctx, func() { d.eachConn(func(c *conn) { _ = c.net.Close() }) })
+	defer hard()
+	if d.rest.Shutdown(ctx) != nil {
+		_ = d.rest.Close()
+	}
+	_ = d.handed.Close()
+	d.serving.Wait()
+}
+
+func (d *Door) eachConn(f func(*conn)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c := range d.conns {
+		f(c)
+	}
+}
+
+// conn is one connection while it is on the fast way. Owned by its goroutine, but for busy.
+type conn struct {
+	door     *Door
+	net      net.Conn
+	in       *bufio.Reader
+	head     head
+	out      []byte
+	chance   *rand.ChaCha8
+	busy     atomic.Bool
+	deadline time.Time // the read deadline that is set
+}
+
+// serveConn answers Invokes on a connection until it ends or something else is asked on it.
+func (d *Door) serveConn(nc net.Conn, in *bufio.Reader) {
+	c := d.open(nc, in)
+	if !c.loop() {
+		d.forget(c)
+		_ = nc.Close()
+		return
+	}
+	// The deadline of the idle time must not reach into the ordinary way, which sets its own.
+	_ = nc.SetReadDeadline(time.Time{})
+	d.forget(c)
+	d.handed.give(&prefixedConn{Conn: nc, prefix: in})
+}
+
+func (d *Door) open(nc net.Conn, in *bufio.Reader) *conn {
+	var seed [32]byte
+	_, _ = crand.Read(seed[:])
+	c := &conn{door: d, net: nc, in: in, chance: rand.NewChaCha8(seed)}
+	d.mu.Lock()
+	d.conns[c] = struct{}{}
+	d.mu.Unlock()
+	return c
+}
+
+func (d *Door) forget(c *conn) {
+	d.mu.Lock()
+	delete(d.conns, c)
+	d.mu.Unlock()
+}
+
+// loop answers one Invoke after the other. True when the next request is for the ordinary way.
+func (c *conn) loop() (ordinary bool) {
+	for {
+		if c.in.Buffered() == 0 {
+			c.readUntil(c.door.cfg.IdleTimeout)
+			if _, err := c.in.Peek(1); err != nil {
+				return false
+			}
+		}
+		c.readUntil(c.door.cfg.HeadTimeout)
+		c.busy.Store(true)
+		size, err := c.head.peekHead(c.in)
+		if errors.Is(err, errOrdinary) {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+		_, _ = c.in.Discard(size)
+		if !c.answer() {
+			return false
+		}
+		c.busy.Store(false)
+		if c.door.ending.Load() {
+			return false
+		}
+	}
+}
+
+// answer reads the body of the request whose head was read, executes it and writes the answer. False when the
+// connection must end.
+func (c *conn) answer() bool {
+	if c.head.expect && c.head.length != 0 {
+		if _, err := io.WriteString(c.net, "HTTP/1.1 100 Continue\r\n\r\n"); err != nil {
+			return false
+		}
+	}
+	if c.head.length > int64(c.in.Buffered()) || c.head.length < 0 {
+		c.readUntil(c.door.cfg.BodyTimeout)
+	}
+	body, err := c.head.readBody(c.in)
+	keep := err == nil && !c.head.closing && !c.door.ending.Load()
+	if err != nil && kiln.KindOf(err) != kiln.KindTooLarge {
+		return false
+	}
+	c.out = c.door.cfg.Frontend.answer(c.out[:0], &c.head, body, err, c.chance, keep)
+	_ = c.net.SetWriteDeadline(time.Now().Add(c.door.cfg.WriteTimeout))
+	_, err = c.net.Write(c.out)
+	if cap(c.out) > 64<<10 {
+		c.out = nil
+	}
+	if !keep && err == nil {
+		c.linger()
+	}
+	return keep && err == nil
+}
+
+// linger reads on for a moment after the last answer: a connection closed with unread bytes is reset, and the client
+// would lose the answer that says why.
+func (c *conn) linger() {
+	if half, ok := c.net.(*countedConn).Conn.(*net.TCPConn); ok {
+		_ = half.CloseWrite()
+	}
+	_ = c.net.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+	_, _ = io.CopyN(io.Discard, c.in, kiln.MaxPayloadBytes)
+}
+
+// readUntil bounds the next reads. A deadline that is right to half a second is left as it is: setting one costs more
+// than reading the clock.
+func (c *conn) readUntil(d time.Duration) {
+	want := time.Now().Add(d)
+	if off := want.Sub(c.deadline); off > 500*time.Millisecond || off < 0 {
+		c.deadline = want
+		_ = c.net.SetReadDeadline(want)
+	}
+}
+
+// ordinary answers a request by net/http. One that asks for Invoke takes its connection back to the fast way.
+func (d *Door) ordinary(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost || !isInvokePath([]byte(r.URL.EscapedPath())) {
+		d.cfg.Rest.ServeHTTP(w, r)
+		return
+	}
+	nc, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		d.cfg.Rest.ServeHTTP(w, r)
+		return
+	}
+	counted := nc.(*prefixedConn).Conn.(*countedConn)
+	c := d.open(counted, rw.Reader)
+	c.busy.Store(true)
+	c.head.fromHTTP(r)
+	_ = nc.SetDeadline(time.Time{})
+	d.serving.Go(func() {
+		if !c.answer() {
+			d.forget(c)
+			_ = counted.Close()
+			return
+		}
+		d.forget(c)
+		d.serveConn(counted, rw.Reader)
+	})
+}
+
+// handoff is the listener net/http accepts from: connections that were read and found ordinary.
+type handoff struct {
+	addr  net.Addr
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newHandoff(addr net.Addr) *handoff {
+	return &handoff{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (h *handoff) give(c net.Conn) {
+	select {
+	case h.conns <- c:
+	case <-h.done:
+		_ = c.Close()
+	}
+}
+
+// Accept implements net.Listener.
+func (h *handoff) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (h *handoff) Close() error {
+	h.once.Do(func() { close(h.done) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (h *handoff) Addr() net.Addr { return h.addr }
+
+// prefixedConn reads what is buffered of a connection first.
+type prefixedConn struct {
+	net.Conn
+	prefix *bufio.Reader
+}
+
+func (p *prefixedConn) Read(b []byte) (int, error) {
+	if p.prefix != nil {
+		if p.prefix.Buffered() > 0 {
+			return p.prefix.Read(b)
+		}
+		p.prefix = nil
+	}
+	return p.Conn.Read(b)
+}
+
+// countedConn gives its place back when it is closed.
+type countedConn struct {
+	net.Conn
+	once sync.Once
+	free func()
+}
+
+func (c *countedConn) Close() error {
+	c.once.Do(c.free)
+	return c.Conn.Close()
+}
+
+func or[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}

@@ -1,0 +1,231 @@
+// Package frontend is the public door: AWS's Lambda API over HTTP, and the little of AWS's Security Token Service that
+// tools ask first. It reads requests, finds out who signed them, turns AWS's shapes into Kiln's words and back, and leaves
+// the deciding to registry and the executing to invoke.
+//
+// It keeps no state but connections, and is not the place for what is not AWS's (that is operations). Called by server,
+// which gives it the public listener. Safe concurrently; Door's lock guards its table of connections only.
+//
+// An Invoke in the plainest form is read and answered by Door's own loop (door.go, head.go, invoke.go); everything else
+// goes through net/http (frontend.go and on). Both ways share the code behind the reading.
+package frontend
+
+import (
+	"context"
+	"encoding/hex"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	crand "crypto/rand"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
+
+	"kiln"
+	"kiln/internal/code"
+	"kiln/internal/identity"
+	"kiln/internal/invoke"
+	"kiln/internal/lambdaapi"
+	"kiln/internal/registry"
+)
+
+// Bounds of requests on the ordinary way.
+const (
+	// maxBodyBytes bounds a request's body: AWS takes about 70 MB for CreateFunction, a zip of 50 MB in base64.
+	maxBodyBytes = 70 << 20
+	// maxBodiesBytes bounds all bodies held at once.
+	maxBodiesBytes = 4 * maxBodyBytes
+)
+
+// Config is what a Frontend needs.
+type Config struct {
+	Identity *identity.Identity
+	Registry *registry.Registry
+	Invoker  *invoke.Invoker
+	Packages *code.Store
+	// RuntimeKnown refuses an identifier that cannot run here: KindInvalid with what to do.
+	RuntimeKnown func(identifier, architecture string) error
+	// Room refuses writes when the disk is nearly full: KindUnavailable.
+	Room func() error
+	// ConcurrentExecutions is an account's limit, as GetAccountSettings tells it.
+	ConcurrentExecutions int
+	Region               string
+	// LocationKey signs the addresses of packages that GetFunction gives out.
+	LocationKey []byte
+	Logger      *slog.Logger
+	// Ended is ended when no request may wait any longer.
+	Ended context.Context
+}
+
+// Frontend answers the Lambda API.
+type Frontend struct {
+	cfg        Config
+	operations map[string]handler
+	bodies     *semaphore.Weighted
+	refusals   *prometheus.CounterVec
+}
+
+// New makes a Frontend.
+func New(cfg Config) *Frontend {
+	f := &Frontend{
+		cfg:    cfg,
+		bodies: semaphore.NewWeighted(maxBodiesBytes),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kiln_requests_refused_total", Help: "Requests answered with an error, by AWS's code.",
+		}, []string{"code"}),
+	}
+	f.operations = f.handlers()
+	return f
+}
+
+// Collector gives the frontend's metrics.
+func (f *Frontend) Collector() prometheus.Collector { return f.refusals }
+
+// call is one request on the ordinary way.
+type call struct {
+	id     kiln.RequestID
+	caller identity.Caller
+	http   *http.Request
+	body   []byte
+	// received is when the body was read.
+	received time.Time
+}
+
+// handler serves one operation: its typed input in, its typed output out.
+type handler func(ctx context.Context, c *call, input any) (output any, err error)
+
+// ServeHTTP answers one request on the ordinary way.
+func (f *Frontend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := newRequestID(cryptoChance{})
+	if strings.HasPrefix(r.URL.Path, locationPrefix) && r.Method == http.MethodGet {
+		f.serveLocation(w, r, id)
+		return
+	}
+	body, free, err := f.readBody(w, r)
+	if err != nil {
+		f.writeError(w, id, nil, err)
+		return
+	}
+	defer free()
+	c := &call{id: id, http: r, body: body, received: time.Now()}
+	c.caller, err = f.cfg.Identity.Authenticate(identity.FromHTTP(r, body))
+	if err != nil {
+		f.writeError(w, id, nil, err)
+		return
+	}
+	if c.caller.Service == "sts" {
+		f.serveSTS(w, r, c)
+		return
+	}
+	f.serveLambda(w, r, c)
+}
+
+func (f *Frontend) serveLambda(w http.ResponseWriter, r *http.Request, c *call) {
+	query := r.URL.Query()
+	op, params, ok := lambdaapi.Route(r.Method, r.URL.EscapedPath(), query)
+	if !ok {
+		f.writeError(w, c.id, nil, kiln.Errorf(kiln.KindNotFound, "frontend: route", "No operation of the Lambda API is at %s %s.", r.Method, r.URL.EscapedPath()))
+		return
+	}
+	handle, served := f.operations[op.Name]
+	if !served {
+		f.writeError(w, c.id, op, kiln.Errorf(kiln.KindUnsupported, "frontend: route", "Kiln does not serve %s yet; docs/operations.md lists what it serves.", op.Name))
+		return
+	}
+	input, err := lambdaapi.Decode(op, params, query, r.Header, c.body)
+	if err != nil {
+		f.writeError(w, c.id, op, err)
+		return
+	}
+	output, err := handle(r.Context(), c, input)
+	if err != nil {
+		f.writeError(w, c.id, op, err)
+		return
+	}
+	w.Header().Set("x-amzn-RequestId", string(c.id))
+	if err := lambdaapi.Encode(w, op, output); err != nil {
+		f.cfg.Logger.Debug("answer not written", "request", c.id, "operation", op.Name, "error", err)
+	}
+}
+
+// readBody reads a request's body within the bounds. free gives the room back.
+func (f *Frontend) readBody(w http.ResponseWriter, r *http.Request) (body []byte, free func(), err error) {
+	const op = "frontend: read body"
+	room := r.ContentLength
+	if room < 0 || room > maxBodyBytes {
+		room = maxBodyBytes
+	}
+	if r.ContentLength > maxBodyBytes {
+		e := kiln.Errorf(kiln.KindTooLarge, op, "Request must be smaller than %d bytes", maxBodyBytes)
+		e.Reason = "RequestEntityTooLargeException"
+		return nil, nil, e
+	}
+	if err := f.bodies.Acquire(r.Context(), room); err != nil {
+		return nil, nil, kiln.Wrap(kiln.KindUnavailable, op, "the request was given up", err)
+	}
+	free = func() { f.bodies.Release(room) }
+	if r.ContentLength > 0 {
+		body = make([]byte, r.ContentLength)
+		_, err = io.ReadFull(r.Body, body)
+	} else {
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+	}
+	if err != nil {
+		free()
+		return nil, nil, kiln.Wrap(kiln.KindMalformed, op, "the body ended before its length", err)
+	}
+	return body, free, nil
+}
+
+// source is where the randomness of ids comes from.
+type source interface{ Uint64() uint64 }
+
+// cryptoChance takes each number from the kernel; for requests that are not in a hurry.
+type cryptoChance struct{}
+
+func (cryptoChance) Uint64() uint64 {
+	var seed [32]byte
+	_, _ = crand.Read(seed[:])
+	return rand.NewChaCha8(seed).Uint64()
+}
+
+// newRequestID gives a UUID of version 4 (RFC 9562).
+func newRequestID(s source) kiln.RequestID {
+	var b [16]byte
+	var out [36]byte
+	for i, n := range [2]uint64{s.Uint64(), s.Uint64()} {
+		for j := range 8 {
+			b[8*i+j] = byte(n >> (8 * j))
+		}
+	}
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	hex.Encode(out[0:8], b[0:4])
+	hex.Encode(out[9:13], b[4:6])
+	hex.Encode(out[14:18], b[6:8])
+	hex.Encode(out[19:23], b[8:10])
+	hex.Encode(out[24:36], b[10:16])
+	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
+	return kiln.RequestID(out[:])
+}
+
+// newTraceID gives the root of a trace in X-Ray's form, not sampled.
+func newTraceID(s source, now time.Time) string {
+	var b [16]byte
+	const digits = "0123456789abcdef"
+	out := make([]byte, 0, 56)
+	out = append(out, "Root=1-"...)
+	for shift := 28; shift >= 0; shift -= 4 {
+		out = append(out, digits[now.Unix()>>shift&15])
+	}
+	out = append(out, '-')
+	for i, n := range [2]uint64{s.Uint64(), s.Uint64()} {
+		for j := range 8 {
+			b[8*i+j] = byte(n >> (8 * j))
+		}
+	}
+	out = hex.AppendEncode(out, b[:12])
+	return string(append(out, ";Sampled=0"...))
+}

@@ -1,0 +1,311 @@
+// Package invoke is where every door and every trigger comes through: it resolves what a request names, admits it within
+// its account's limits, acquires a container, hands the event to the code, and records what happened.
+//
+// It is not the place where capacity is decided (pool and below) nor where requests are read or answers written
+// (frontend). Called by frontend and operations, and told by server what containers print. Safe concurrently; its only
+// lock is admission's, held for a few counters.
+package invoke
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"kiln"
+	"kiln/internal/admission"
+	"kiln/internal/ledger"
+	"kiln/internal/node"
+	"kiln/internal/pool"
+	"kiln/internal/registry"
+)
+
+// tries is how many containers one request may be given: a second one only when the first certainly never saw the event.
+const tries = 3
+
+// Config is what an Invoker needs.
+type Config struct {
+	Registry *registry.Registry
+	Pool     *pool.Pool
+	Node     *node.Node
+	Ledger   *ledger.Ledger
+	// AccountLimit bounds an account's executions at once.
+	AccountLimit int
+	Region       string
+	Logger       *slog.Logger
+}
+
+// Request is one request for an execution.
+type Request struct {
+	ID      kiln.RequestID
+	Caller  kiln.AccountID
+	Trigger kiln.Trigger
+	// Account, Function and Qualifier name the code. Qualifier may be empty.
+	Account   kiln.AccountID
+	Function  string
+	Qualifier string
+	// Version, when not nil, is code that the request itself carried and that is registered nowhere.
+	Version *kiln.Version
+	// Payload is the event: JSON, or empty for {}.
+	Payload []byte
+	// MemoryMiB is the amount asked for this execution alone; 0 when the request is silent.
+	MemoryMiB int
+	// ClientContext is JSON, empty when there is none.
+	ClientContext []byte
+	TraceID       string
+	// Tail asks for the end of the log.
+	Tail     bool
+	Received time.Time
+}
+
+// Result is what became of a request that was admitted. A failing function is a result.
+type Result struct {
+	Payload []byte
+	// Failed is true when the payload describes a failure.
+	Failed bool
+	// LogTail is the end of the execution's log, at most TailBytes, when it was asked for.
+	LogTail []byte
+	Record  kiln.Record
+}
+
+// Invoker executes requests.
+type Invoker struct {
+	cfg     Config
+	streams streams // its own locks, one a container
+
+	mu       sync.Mutex
+	admitted map[kiln.AccountID]*admission.Counter // guarded by mu
+}
+
+// New makes an Invoker.
+func New(cfg Config) *Invoker {
+	return &Invoker{cfg: cfg, admitted: map[kiln.AccountID]*admission.Counter{}, streams: streams{ledger: cfg.Ledger}}
+}
+
+// Resolve finds the version a request names, without executing it. Kinds: KindNotFound, KindConflict (not yet active).
+func (v *Invoker) Resolve(account kiln.AccountID, function, qualifier string) (*kiln.Version, error) {
+	resolved, err := v.cfg.Registry.Resolve(account, function, qualifier)
+	if err != nil {
+		return nil, err
+	}
+	return resolved.Version, nil
+}
+
+// Invoke executes a request and fills res. It blocks until the code has answered, failed, or was never started; ctx ends
+// the wait for a container, never running code. Kinds: KindInvalid and KindMalformed (the request), KindNotFound and
+// KindConflict (the function), KindThrottled, KindUnavailable, KindInternal.
+func (v *Invoker) Invoke(ctx context.Context, req *Request, res *Result) error {
+	version, memory, err := v.check(req)
+	if err != nil {
+		return err
+	}
+	res.Record = kiln.Record{
+		RequestID: req.ID, Account: version.Account, Function: version.Function, Trigger: req.Trigger,
+		VersionAsked: req.Qualifier, VersionExecuted: version.Number, RuntimeAsked: version.Runtime,
+		Memory: kiln.MemoryRecord{AskedMiB: memory}, RequestBytes: len(req.Payload),
+	}
+	rec := &res.Record
+	rec.Times.Received.Time = req.Received
+	grant, err := v.admit(version)
+	if err != nil {
+		v.refused(rec, err)
+		return err
+	}
+	defer v.dismiss(version, grant)
+	rec.Times.Admitted.Time = time.Now()
+	err = v.execute(ctx, req, version, memory, res)
+	if err != nil {
+		v.refused(rec, err)
+		return err
+	}
+	rec.Times.Answered.Time = time.Now()
+	v.cfg.Ledger.Append(rec)
+	return nil
+}
+
+// check resolves the code and reads the amounts and the event.
+func (v *Invoker) check(req *Request) (*kiln.Version, int, error) {
+	const op = "invoke: check request"
+	version := req.Version
+	if version == nil {
+		var err error
+		if version, err = v.Resolve(req.Account, req.Function, req.Qualifier); err != nil {
+			return nil, 0, err
+		}
+	}
+	if len(req.Payload) == 0 {
+		req.Payload = []byte("{}")
+	} else if !json.Valid(req.Payload) {
+		return nil, 0, kiln.Errorf(kiln.KindMalformed, op, "Could not parse request body into json: %s", jsonFault(req.Payload))
+	}
+	memory := version.MemoryMiB
+	asked, err := memoryAsked(req)
+	if err != nil {
+		return nil, 0, err
+	}
+	if asked != 0 {
+		memory = asked
+	}
+	return version, memory, nil
+}
+
+// memoryAsked gives the amount the request states for itself, from its own header or its client context; 0 when silent.
+func memoryAsked(req *Request) (int, error) {
+	const op = "invoke: read amount"
+	asked := req.MemoryMiB
+	if asked == 0 && bytes.Contains(req.ClientContext, []byte(`"kiln:memory"`)) {
+		var wishes struct {
+			Custom struct {
+				Memory json.RawMessage `json:"kiln:memory"`
+			} `json:"custom"`
+		}
+		if err := json.Unmarshal(req.ClientContext, &wishes); err != nil {
+			return 0, kiln.Wrap(kiln.KindInvalid, op, "the client context is not a JSON object", err)
+		}
+		if len(wishes.Custom.Memory) > 0 {
+			n, err := strconv.Atoi(string(bytes.Trim(wishes.Custom.Memory, `"`)))
+			if err != nil {
+				return 0, kiln.Errorf(kiln.KindInvalid, op, "kiln:memory in the client context must be a whole number of MiB")
+			}
+			asked = n
+			if n == 0 {
+				asked = -1
+			}
+		}
+	}
+	if asked != 0 && (asked < kiln.MinMemoryMiB || asked > kiln.MaxMemoryMiB) {
+		return 0, kiln.Errorf(kiln.KindInvalid, op, "the memory asked for must be between %d and %d MiB", kiln.MinMemoryMiB, kiln.MaxMemoryMiB)
+	}
+	return asked, nil
+}
+
+func jsonFault(b []byte) string {
+	var into any
+	if err := json.Unmarshal(b, &into); err != nil {
+		return err.Error()
+	}
+	return "not JSON"
+}
+
+func (v *Invoker) admit(version *kiln.Version) (admission.Grant, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	counter := v.admitted[version.Account]
+	if counter == nil {
+		counter = admission.NewCounter(v.cfg.AccountLimit)
+		v.admitted[version.Account] = counter
+	}
+	return counter.Acquire(version.Function)
+}
+
+func (v *Invoker) dismiss(version *kiln.Version, grant admission.Grant) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.admitted[version.Account].Release(grant)
+}
+
+// execute acquires a container, has it execute the event and fills the record. Only when the event was certainly never
+// seen by the code is another container tried.
+func (v *Invoker) execute(ctx context.Context, req *Request, version *kiln.Version, memory int, res *Result) error {
+	rec := &res.Record
+	need := pool.Need{RequestID: req.ID, Version: version, MemoryMiB: memory, Fresh: startsFresh(version)}
+	for try := range tries {
+		lease, err := v.cfg.Pool.Acquire(ctx, need)
+		if err != nil {
+			return err
+		}
+		v.noteLease(rec, &lease)
+		if lease.Init.Failure != nil {
+			v.finish(rec, req, version, &lease, kiln.Answer{Failure: lease.Init.Failure}, res)
+			return nil
+		}
+		stream := v.streams.begin(lease.Container, version, req.ID)
+		answer := v.cfg.Node.Execute(ctx, lease.Container, &kiln.Delivery{
+			RequestID: req.ID, Payload: req.Payload, Deadline: time.Now().Add(version.Timeout()),
+			ARN:     kiln.FunctionARN(v.cfg.Region, version.Account, version.Function, req.Qualifier),
+			TraceID: req.TraceID, ClientContext: string(req.ClientContext),
+		})
+		before := stream.note(answer.Usage)
+		v.cfg.Pool.Release(&lease, answer.Lost)
+		if answer.Undelivered && try < tries-1 {
+			continue
+		}
+		rec.CPUMs = kiln.Millis(answer.Usage.CPUNanos - before.CPUNanos)
+		rec.ThrottledMs = kiln.Millis(answer.Usage.ThrottledNanos - before.ThrottledNanos)
+		v.finish(rec, req, version, &lease, answer, res)
+		return nil
+	}
+	return kiln.Errorf(kiln.KindInternal, "invoke: deliver event", "no container took the event; try again")
+}
+
+func (v *Invoker) noteLease(rec *kiln.Record, l *pool.Lease) {
+	rec.Times.Acquired.Time = time.Now()
+	rec.Fleet, rec.Node, rec.Instance, rec.Container = l.Fleet, l.Node, l.Instance, l.Container
+	rec.Driver, rec.RuntimeUsed, rec.Path, rec.Choice = l.Driver, l.Runtime, l.Path, l.Choice
+	rec.Memory.AllocatedMiB = l.Amounts.MemoryMiB
+	rec.InitMs = kiln.Millis(l.Init.Duration)
+}
+
+// finish turns an answer into the rest of the record, the log lines and the result.
+func (v *Invoker) finish(rec *kiln.Record, req *Request, version *kiln.Version, l *pool.Lease, a kiln.Answer, res *Result) {
+	rec.Times.CodeStart.Time, rec.Times.CodeEnd.Time = a.Start, a.End
+	rec.Memory.UsedBytes = a.Usage.MemoryPeakBytes
+	if !a.Start.IsZero() && !a.End.IsZero() {
+		rec.DurationMs = kiln.Millis(a.End.Sub(a.Start))
+	}
+	rec.BilledMs = kiln.Millis((time.Duration(rec.DurationMs) + l.Init.Duration + time.Millisecond - 1).Truncate(time.Millisecond))
+	rec.Outcome, res.Payload = kiln.OutcomeSuccess, a.Payload
+	if f := a.Failure; f != nil {
+		res.Failed, res.Payload = true, f.Payload
+		rec.Outcome, rec.ErrorType, rec.ErrorMessage = f.Outcome, f.Type, errorMessage(f.Payload)
+	}
+	rec.ResponseBytes = len(res.Payload)
+	tail := v.streams.end(l.Container, version, rec, req.Tail)
+	res.LogTail = tail
+}
+
+// maxErrorMessage bounds what a record keeps of a function's own error message, in bytes.
+const maxErrorMessage = 512
+
+func errorMessage(payload []byte) string {
+	var body struct {
+		Message string `json:"errorMessage"`
+	}
+	_ = json.Unmarshal(payload, &body)
+	if len(body.Message) > maxErrorMessage {
+		body.Message = string(bytes.ToValidUTF8([]byte(body.Message[:maxErrorMessage]), nil))
+	}
+	return body.Message
+}
+
+// refused records a request for which no code ran.
+func (v *Invoker) refused(rec *kiln.Record, err error) {
+	rec.Outcome = kiln.OutcomeFailed
+	if kiln.KindOf(err) == kiln.KindThrottled {
+		rec.Outcome = kiln.OutcomeThrottled
+	}
+	rec.ErrorMessage = err.Error()
+	rec.Times.Answered.Time = time.Now()
+	v.cfg.Ledger.Append(rec)
+}
+
+// startsFresh reports whether a version needs a container started for it alone: variables of its own act only when a
+// process starts, and a prepared interpreter has started. What a compiled package brings is started at binding anyway.
+func startsFresh(version *kiln.Version) bool {
+	if strings.HasPrefix(version.Runtime, "provided") {
+		return false
+	}
+	for name := range version.Environment {
+		switch {
+		case strings.HasPrefix(name, "LD_"), strings.HasPrefix(name, "PYTHON"), strings.HasPrefix(name, "MALLOC_"),
+			strings.HasPrefix(name, "LC_"), name == "LANG", name == "NODE_OPTIONS", name == "NODE_EXTRA_CA_CERTS",
+			strings.HasPrefix(name, "UV_"), name == "GLIBC_TUNABLES", name == "OPENSSL_CONF", name == "SSL_CERT_FILE":
+			return true
+		}
+	}
+	return false
+}
