@@ -30,14 +30,14 @@ func put(t *testing.T, s *code.Store, b []byte) kiln.Digest {
 	return d
 }
 
-func wantKind(t *testing.T, err error, kind kiln.Kind) {
+func wantKind(t testing.TB, err error, kind kiln.Kind) {
 	t.Helper()
 	if err == nil || kiln.KindOf(err) != kind {
 		t.Fatalf("error %v: want kind %v", err, kind)
 	}
 }
 
-func fileNames(t *testing.T, dir string) []string {
+func fileNames(t testing.TB, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
