@@ -1,0 +1,212 @@
+package operations
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"runtime"
+	"slices"
+	"strings"
+
+	"kiln"
+	"kiln/internal/ledger"
+	"kiln/internal/pool"
+)
+
+// list is every list's answer: items, and the token with which the next ones are asked, empty at the end.
+type list[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next"`
+}
+
+func (o *Operations) execution(c *call) error {
+	const op = "operations: get execution"
+	id := kiln.RequestID(c.PathValue("id"))
+	rec, ok := o.cfg.Ledger.Execution(id)
+	if !ok || !c.caller.Operator && rec.Account != c.caller.Account {
+		return kiln.Errorf(kiln.KindNotFound, op, "no execution of yours has the request id %s", id)
+	}
+	return o.ok(c, rec)
+}
+
+func (o *Operations) executions(c *call) error {
+	account, since, until, n, err := bounds(c)
+	if err != nil {
+		return err
+	}
+	q := c.URL.Query()
+	if err := known(q, "account", "since", "until", "limit", "next", "function", "version", "fleet", "instance", "container", "requestId", "outcome", "path"); err != nil {
+		return err
+	}
+	items, next := o.cfg.Ledger.Executions(ledger.Filter{
+		Account: account, Function: q.Get("function"), Version: q.Get("version"), Fleet: q.Get("fleet"),
+		Instance: kiln.InstanceID(q.Get("instance")), Container: kiln.ContainerID(q.Get("container")),
+		RequestID: kiln.RequestID(q.Get("requestId")), Outcome: kiln.Outcome(q.Get("outcome")), Path: kiln.Path(q.Get("path")),
+		Since: since.Time, Until: until.Time, Limit: n, Next: q.Get("next"),
+	})
+	return o.ok(c, list[kiln.Record]{Items: nonNil(items), Next: next})
+}
+
+func (o *Operations) events(c *call) error {
+	account, since, until, n, err := bounds(c)
+	if err != nil {
+		return err
+	}
+	q := c.URL.Query()
+	if err := known(q, "account", "since", "until", "limit", "next", "function", "kind", "instance", "container", "requestId"); err != nil {
+		return err
+	}
+	items, next := o.cfg.Ledger.Events(ledger.EventFilter{
+		Account: account, Function: q.Get("function"), Kind: kiln.EventKind(q.Get("kind")),
+		Instance: kiln.InstanceID(q.Get("instance")), Container: kiln.ContainerID(q.Get("container")),
+		RequestID: kiln.RequestID(q.Get("requestId")), Since: since.Time, Until: until.Time, Limit: n, Next: q.Get("next"),
+	})
+	return o.ok(c, list[kiln.Event]{Items: nonNil(items), Next: next})
+}
+
+// bounds reads what every list of the past is bounded by.
+func bounds(c *call) (account kiln.AccountID, since, until kiln.Time, n int, err error) {
+	if account, err = owner(c); err != nil {
+		return
+	}
+	if since.Time, err = instant(c, "since"); err != nil {
+		return
+	}
+	if until.Time, err = instant(c, "until"); err != nil {
+		return
+	}
+	if n, err = limit(c); err != nil {
+		return
+	}
+	err = ledger.CheckNext(c.URL.Query().Get("next"))
+	return
+}
+
+func (o *Operations) instances(c *call) error {
+	return present(o, c, o.cfg.Pool.Instances(), func(i pool.Instance) (string, kiln.AccountID) { return string(i.ID), i.Account })
+}
+
+func (o *Operations) containers(c *call) error {
+	return present(o, c, o.cfg.Pool.Containers(), func(i pool.Container) (string, kiln.AccountID) { return string(i.ID), i.Account })
+}
+
+func (o *Operations) pools(c *call) error {
+	return present(o, c, o.cfg.Pool.Pools(), func(p pool.Counts) (string, kiln.AccountID) { return p.ID, c.caller.Account })
+}
+
+// nodeView is a node as this API shows it.
+type nodeView struct {
+	ID         kiln.NodeID `json:"id"`
+	Version    string      `json:"version"`
+	Driver     string      `json:"driver"`
+	Isolated   bool        `json:"isolated"`
+	Limits     bool        `json:"limits"`
+	Notes      []string    `json:"notes"`
+	Processors int         `json:"processors"`
+	StartedAt  kiln.Time   `json:"startedAt"`
+	Instances  int         `json:"instances"`
+	Containers int         `json:"containers"`
+}
+
+func (o *Operations) nodes(c *call) error {
+	caps := o.cfg.Node.Capabilities()
+	view := nodeView{
+		ID: o.cfg.Node.ID(), Version: o.cfg.Version, Driver: caps.Name, Isolated: caps.Isolated, Limits: caps.Limits,
+		Notes: nonNil(caps.Notes), Processors: runtime.NumCPU(), StartedAt: kiln.Time{Time: o.cfg.Started},
+		Instances: len(o.cfg.Pool.Instances()), Containers: len(o.cfg.Pool.Containers()),
+	}
+	return present(o, c, []nodeView{view}, func(n nodeView) (string, kiln.AccountID) { return string(n.ID), c.caller.Account })
+}
+
+// present answers a list of what is there now: filtered by owner and by any field, in the order of ids from the token on.
+func present[T any](o *Operations, c *call, all []T, of func(T) (id string, owner kiln.AccountID)) error {
+	account, err := owner(c)
+	if err != nil {
+		return err
+	}
+	n, err := limit(c)
+	if err != nil {
+		return err
+	}
+	q := c.URL.Query()
+	next := q.Get("next")
+	slices.SortFunc(all, func(a, b T) int {
+		x, _ := of(a)
+		y, _ := of(b)
+		return strings.Compare(x, y)
+	})
+	out := list[T]{Items: []T{}}
+	for _, item := range all {
+		id, whose := of(item)
+		if id <= next || account != "" && whose != account {
+			continue
+		}
+		fits, err := matches(item, q)
+		if err != nil {
+			return err
+		}
+		if !fits {
+			continue
+		}
+		if len(out.Items) == n {
+			last, _ := of(out.Items[n-1])
+			out.Next = last
+			break
+		}
+		out.Items = append(out.Items, item)
+	}
+	return o.ok(c, out)
+}
+
+// matches reports whether an item's fields are as the query asks. A field the item does not have is a mistake.
+func matches(item any, q url.Values) (bool, error) {
+	b, err := json.Marshal(item)
+	if err != nil {
+		return false, kiln.Wrap(kiln.KindInternal, "operations: filter", "an item cannot be written", err)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(b, &fields); err != nil {
+		return false, kiln.Wrap(kiln.KindInternal, "operations: filter", "an item cannot be read", err)
+	}
+	for name, values := range q {
+		if name == "limit" || name == "next" || name == "account" || name == "since" || name == "until" {
+			continue
+		}
+		value, ok := fields[name]
+		if !ok {
+			return false, unknownField(name)
+		}
+		if !holds(value, values[0]) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// holds reports whether a field is a value or, being a list, has it.
+func holds(field any, value string) bool {
+	if many, ok := field.([]any); ok {
+		return slices.ContainsFunc(many, func(one any) bool { return fmt.Sprint(one) == value })
+	}
+	return fmt.Sprint(field) == value
+}
+
+func known(q url.Values, names ...string) error {
+	for name := range q {
+		if !slices.Contains(names, name) {
+			return unknownField(name)
+		}
+	}
+	return nil
+}
+
+func unknownField(name string) error {
+	return kiln.Errorf(kiln.KindInvalid, "operations: read query", "%.64q is no field to filter by here", name)
+}
+
+func nonNil[T any](items []T) []T {
+	if items == nil {
+		return []T{}
+	}
+	return items
+}
