@@ -1,0 +1,40 @@
+package kilntest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+)
+
+// Root is the folder of the repository.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+// built gives the kiln to test: $KILN_BIN, or bin/kiln built from this tree. A value that is computed once is no state.
+var built = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("KILN_BIN"); path != "" {
+		return filepath.Abs(path)
+	}
+	// go build does nothing when the tree has not changed, so that the packages of one run share one binary.
+	path := filepath.Join(Root(), "bin", "kiln")
+	return path, GoBuild("kiln/cmd/kiln", path)
+})
+
+// Binary gives the path of the kiln to test.
+func Binary() (string, error) { return built() }
+
+// GoBuild builds a main package of this module as a static Linux binary.
+func GoBuild(pkg, to string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-o", to, pkg)
+	cmd.Dir = Root()
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
+	}
+	return nil
+}
