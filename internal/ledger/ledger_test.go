@@ -17,12 +17,25 @@ import (
 
 func open(t *testing.T, dir string, config ledger.Config) *ledger.Ledger {
 	t.Helper()
-	config.Logger = slog.New(slog.DiscardHandler)
+	config.Logger = discard()
 	l, err := ledger.Open(dir, config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
+}
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// runFor runs the ledger until the function it gives is called.
+func runFor(l *ledger.Ledger) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // run runs the ledger; end ends it in order.
