@@ -26,7 +26,7 @@ func (o *Operations) deleteInstance(c *call) error {
 	if err := o.cfg.Pool.DeleteInstance(kiln.InstanceID(c.PathValue("id"))); err != nil {
 		return err
 	}
-	c.WriteHeader(http.StatusNoContent)
+	c.w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
@@ -37,7 +37,7 @@ func (o *Operations) deleteContainer(c *call) error {
 	if err := o.cfg.Pool.DeleteContainer(kiln.ContainerID(c.PathValue("id"))); err != nil {
 		return err
 	}
-	c.WriteHeader(http.StatusNoContent)
+	c.w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
@@ -131,12 +131,12 @@ func (o *Operations) logs(c *call) error {
 		return err
 	}
 	log := o.cfg.Ledger.Log(whose, name)
-	c.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	c.Header().Set("X-Amzn-RequestId", string(c.id))
+	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	c.w.Header().Set("X-Amzn-RequestId", string(c.id))
 	tail := ledger.Tail{Lines: n, Since: since}
 	if c.URL.Query().Get("follow") == "" {
 		for _, line := range log.Tail(tail) {
-			_, _ = io.WriteString(c, line.Text+"\n")
+			_, _ = io.WriteString(c.w, line.Text+"\n")
 		}
 		return nil
 	}
@@ -152,10 +152,10 @@ func (o *Operations) follow(c *call, log *ledger.Log, tail ledger.Tail) error {
 	if err != nil {
 		return err
 	}
-	flusher := http.NewResponseController(c)
+	flusher := http.NewResponseController(c.w)
 	_ = flusher.Flush()
 	for line := range lines {
-		if _, err := io.WriteString(c, line.Text+"\n"); err != nil {
+		if _, err := io.WriteString(c.w, line.Text+"\n"); err != nil {
 			return nil
 		}
 		_ = flusher.Flush()
@@ -176,14 +176,14 @@ func (o *Operations) run(c *call) error {
 	}
 	req := invoke.Request{
 		ID: c.id, Caller: c.caller.Account, Trigger: kiln.TriggerRun, Account: c.caller.Account, Version: version,
-		Payload: event, Tail: c.Request.Header.Get("X-Amz-Log-Type") == "Tail", Received: received,
+		Payload: event, Tail: c.Header.Get("X-Amz-Log-Type") == "Tail", Received: received,
 	}
 	var res invoke.Result
 	if err := o.cfg.Invoker.Invoke(o.cfg.Ended, &req, &res); err != nil {
 		return err
 	}
 	o.cfg.Pool.Forget(version.ID())
-	h, rec := c.Header(), &res.Record
+	h, rec := c.w.Header(), &res.Record
 	h.Set("Content-Type", "application/json")
 	h.Set("X-Amzn-RequestId", string(c.id))
 	h.Set("X-Amz-Executed-Version", rec.VersionExecuted)
@@ -199,7 +199,7 @@ func (o *Operations) run(c *call) error {
 	h.Set("X-Kiln-Fleet", rec.Fleet)
 	h.Set("X-Kiln-Node", string(rec.Node))
 	h.Set("Content-Length", strconv.Itoa(len(res.Payload)))
-	_, _ = c.Write(res.Payload)
+	_, _ = c.w.Write(res.Payload)
 	return nil
 }
 
@@ -249,7 +249,7 @@ func (o *Operations) passing(c *call, zip []byte) (*kiln.Version, error) {
 // parts reads the body of run: a part "code", a zip, and a part "event", JSON.
 func parts(c *call) (zip, event []byte, err error) {
 	const op = "operations: read body"
-	kind, params, err := mime.ParseMediaType(c.Request.Header.Get("Content-Type"))
+	kind, params, err := mime.ParseMediaType(c.Header.Get("Content-Type"))
 	if err != nil || !strings.HasPrefix(kind, "multipart/") {
 		return nil, nil, kiln.Errorf(kiln.KindInvalid, op, "send multipart/form-data with a part code (a zip) and a part event (JSON)")
 	}

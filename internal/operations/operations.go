@@ -99,8 +99,8 @@ func (o *Operations) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // call is one request being answered.
 type call struct {
-	http.ResponseWriter
 	*http.Request
+	w      http.ResponseWriter
 	id     kiln.RequestID
 	caller identity.Caller
 	body   []byte
@@ -109,7 +109,7 @@ type call struct {
 // route adds an operation: who signed the request is found out first.
 func (o *Operations) route(pattern string, serve func(*call) error) {
 	o.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		c := &call{ResponseWriter: w, Request: r, id: newRequestID()}
+		c := &call{w: w, Request: r, id: newRequestID()}
 		if err := o.answer(c, serve); err != nil {
 			o.fail(w, r, c.id, err)
 		}
@@ -127,7 +127,7 @@ func (o *Operations) answer(c *call, serve func(*call) error) error {
 		}
 		limit = maxBodyBytes
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c, c.Body, limit))
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.Body, limit))
 	if err != nil {
 		if errors.As(err, new(*http.MaxBytesError)) {
 			return kiln.Errorf(kiln.KindTooLarge, "operations: read body", "the body must be at most %d bytes", limit)
@@ -184,7 +184,7 @@ func (o *Operations) write(w http.ResponseWriter, id kiln.RequestID, status int,
 }
 
 func (o *Operations) ok(c *call, body any) error {
-	o.write(c, c.id, http.StatusOK, body)
+	o.write(c.w, c.id, http.StatusOK, body)
 	return nil
 }
 
