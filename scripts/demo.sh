@@ -95,7 +95,7 @@ eval "$(bin/kiln env --data "$data")"
 
 title "Deploying"
 deploy hello-python examples/python
-deploy second-python examples/python
+deploy words examples/words
 deploy hello-node examples/node
 deploy hello-go .kiln/examples/go
 deploy hello-loop .kiln/examples/loop
@@ -110,7 +110,7 @@ done
 
 title "The rungs between: another function of the same account, then the first without its container"
 row FUNCTION BY PATH INSTANCE CONTAINER TOOK ANSWER
-call second-python "$event"
+call words '{"text": "to be or not to be"}'
 call hello-python "$event"
 bin/kiln rm "$container" 2>/dev/null || fail "removing the container $container failed"
 call hello-python "$event"

@@ -11,8 +11,7 @@ import (
 )
 
 func (a *app) accountCommand() *cobra.Command {
-	account := &cobra.Command{Use: "account", Short: "Make and list accounts (the operator only)", Args: cobra.NoArgs}
-	account.AddCommand(
+	return group("account", "Make and list accounts (the operator only)",
 		&cobra.Command{Use: "create", Short: "Make an account with one key and print what a shell needs to use it", Args: cobra.NoArgs,
 			RunE: func(c *cobra.Command, _ []string) error {
 				cl, err := a.connect()
@@ -30,11 +29,9 @@ func (a *app) accountCommand() *cobra.Command {
 			}},
 		&cobra.Command{Use: "ls", Short: "List the accounts", Args: cobra.NoArgs,
 			RunE: func(c *cobra.Command, _ []string) error { return a.list(c, "accounts", nil, 0) }})
-	return account
 }
 
 func (a *app) keyCommand() *cobra.Command {
-	key := &cobra.Command{Use: "key", Short: "Make and list access keys (the operator only)", Args: cobra.NoArgs}
 	var account, listed string
 	create := &cobra.Command{Use: "create --account ID", Short: "Make an access key and print what a shell needs to use it", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -57,8 +54,7 @@ func (a *app) keyCommand() *cobra.Command {
 			return a.list(c, "keys", q, 0)
 		}}
 	ls.Flags().StringVar(&listed, "account", "", "only this account's")
-	key.AddCommand(create, ls)
-	return key
+	return group("key", "Make and list access keys (the operator only)", create, ls)
 }
 
 // createKey asks for a key and prints it as kiln env does.

@@ -87,7 +87,6 @@ func (a *app) root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version,
-		Args:          cobra.NoArgs,
 	}
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
@@ -111,6 +110,18 @@ func (a *app) versionCommand() *cobra.Command {
 			fmt.Fprintln(a.stdout, "kiln "+version)
 			return nil
 		}}
+}
+
+// group makes a command of commands: alone it shows its help, and a word it does not know is a mistake.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, RunE: func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return mistake("there is no %q in kiln %s; `kiln %s --help` lists what there is", args[0], use, use)
+		}
+		return c.Help()
+	}}
+	c.AddCommand(commands...)
+	return c
 }
 
 // dataDir gives the data folder: --data, KILN_DATA, or this user's own, as an absolute path.
