@@ -151,3 +151,6 @@ func (p *Networks) fill(ctx context.Context, logger *slog.Logger) {
 		}
 	}
 }
+
+// Ready is how many networks wait now.
+func (p *Networks) Ready() int { return len(p.ready) }

@@ -123,7 +123,7 @@ func (c *container) become(ctx context.Context, environment map[string]string, b
 	begin := time.Now()
 	drop := slices.Sorted(maps.Keys(c.spec.Runtime.Environment))
 	_ = c.stdin.SetWriteDeadline(begin.Add(scriptLimit))
-	_, err := io.WriteString(c.stdin, script(environment, append(drop, "PATH")))
+	_, err := io.WriteString(c.stdin, script(environment, append(drop, "PATH", "HOME")))
 	if err = errors.Join(err, c.stdin.Close()); err != nil {
 		return kiln.InitResult{Duration: time.Since(begin), Failure: initFailure("Runtime.ExitError", "Runtime exited before its initialisation")}
 	}

@@ -58,9 +58,10 @@ type Config struct {
 	Launches int
 	// PrepareLimit bounds the start of a container up to its runtime's readiness (default 30 s).
 	PrepareLimit time.Duration
-	// Exited is called once for a container that ended without being asked to.
+	// Exited is called once for a container that ended without being asked to; it may delete it at once.
 	Exited func(kiln.Exit)
-	// Output is called with what a container wrote to its standard output and error, in order.
+	// Output is called with what a container wrote to its standard output and error, in order. The bytes are only lent.
+	// It must not call the driver.
 	Output func(kiln.ContainerID, []byte)
 	Logger *slog.Logger
 }
@@ -95,6 +96,15 @@ func New(ctx context.Context, c Config) (*Driver, error) {
 	c.Networks = cmp.Or(c.Networks, 8)
 	c.Launches = cmp.Or(c.Launches, max(2, runtime.NumCPU()))
 	c.PrepareLimit = cmp.Or(c.PrepareLimit, 30*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Exited == nil {
+		c.Exited = func(kiln.Exit) {}
+	}
+	if c.Output == nil {
+		c.Output = func(kiln.ContainerID, []byte) {}
+	}
 	d := &Driver{c: c, launches: make(chan struct{}, c.Launches), instances: map[kiln.InstanceID]*instance{},
 		containers: map[kiln.ContainerID]*container{}, runtimes: map[string]func() (string, error){}}
 	if err := d.open(ctx); err != nil {
@@ -108,6 +118,9 @@ func New(ctx context.Context, c Config) (*Driver, error) {
 func (d *Driver) open(ctx context.Context) (err error) {
 	if d.launcher, err = findLauncher(d.c.Launcher); err != nil {
 		return err
+	}
+	if d.launcher.crun && sandbox.Hybrid() {
+		return kiln.Errorf(kiln.KindUnavailable, "container: open", "crun refuses cgroup v1 and v2 side by side; let the process enter a mount namespace of its own first (sandbox.Enter), or use runc")
 	}
 	if err := d.claim(); err != nil {
 		return err

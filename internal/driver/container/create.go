@@ -105,12 +105,14 @@ func (d *Driver) create(ctx context.Context, c *container) error {
 	if err := d.writeBundle(c); err != nil {
 		return err
 	}
-	disk, err := d.makeDisk(ctx, defaultDiskMiB)
-	if err != nil {
-		return err
-	}
+	var disk *sandbox.Detached
+	var diskErr error
+	var making sync.WaitGroup
+	making.Go(func() { disk, diskErr = d.makeDisk(ctx, defaultDiskMiB) }) // while the launcher runs
+	err := d.launchIn(ctx, c)
+	making.Wait()
 	defer disk.Close()
-	if err := d.launchIn(ctx, c); err != nil {
+	if err := errors.Join(err, diskErr); err != nil {
 		return err
 	}
 	if err := c.group.Add(c.process.Pid); err != nil {

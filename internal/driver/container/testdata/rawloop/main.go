@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 )
 
 type event struct {
@@ -22,7 +23,7 @@ type event struct {
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "sleep" {
-		syscall.Pause()
+		_ = syscall.Pause()
 	}
 	address := os.Getenv("AWS_LAMBDA_RUNTIME_API")
 	switch os.Getenv("AT_START") {
@@ -30,7 +31,7 @@ func main() {
 		fmt.Println("leaving")
 		os.Exit(3)
 	case "hang":
-		select {}
+		_ = syscall.Pause()
 	}
 	c, err := net.Dial("tcp", address)
 	if err != nil {
@@ -114,8 +115,10 @@ func handle(n int, body []byte) any {
 		return started
 	case "exit":
 		os.Exit(e.N)
+	case "hang":
+		_ = syscall.Pause()
 	case "spin":
-		for {
+		for started := time.Now(); time.Since(started) < time.Hour; {
 		}
 	}
 	return json.RawMessage(body)
