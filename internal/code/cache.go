@@ -127,7 +127,9 @@ func OpenCache(dir string, fetch Fetch, config CacheConfig) (*Cache, error) {
 
 // Close ends the fetches under way and waits for them. Entries stay on disk.
 func (c *Cache) Close() error {
+	c.mu.Lock() // so that no fetch begins once the wait has
 	c.stop(kiln.Errorf(kiln.KindUnavailable, "code: close cache", "The node is ending."))
+	c.mu.Unlock()
 	c.wg.Wait()
 	return nil
 }
@@ -178,12 +180,15 @@ func (c *Cache) Acquire(ctx context.Context, digest kiln.Digest) (Entry, error) 
 }
 
 // hold adds a holder to the digest's slot, beginning its fetch when there is none, and gives what to wait for before it
-// can be used. A slot that is leaving cannot be held: then there is only something to wait for.
+// can be used. A slot that is leaving cannot be held: then there is only something to wait for; after Close there is neither.
 func (c *Cache) hold(digest kiln.Digest) (*slot, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.slots[digest]
 	if s == nil {
+		if c.ctx.Err() != nil {
+			return nil, nil
+		}
 		s = &slot{digest: digest, state: slotFilling, done: make(chan struct{})}
 		c.slots[digest] = s
 		c.wg.Go(func() { c.fill(s) })
@@ -297,7 +302,7 @@ func (c *Cache) unpackInto(ctx context.Context, p *plan, dir string) error {
 func (c *Cache) download(ctx context.Context, digest kiln.Digest, work string) (zip io.ReaderAt, size int64, done func(), err error) {
 	body, err := c.fetch(ctx, digest)
 	if err != nil {
-		return nil, 0, nil, err
+		return nil, 0, nil, readError("code: fetch package", err)
 	}
 	defer body.Close()
 	r := &checkedReader{ctx: ctx, r: body, digest: digest, sum: sha256.New()}

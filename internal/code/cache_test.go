@@ -196,6 +196,9 @@ func TestEvictionUnderLoad(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	c.Close()
+	_, err := c.Acquire(t.Context(), code.DigestOf([]byte("another")))
+	wantKind(t, err, kiln.KindUnavailable)
 }
 
 // A package that is damaged in the store, or is no package, leaves nothing in the cache, and the next one who asks finds
@@ -219,7 +222,7 @@ func TestFailedFetchLeavesNothing(t *testing.T) {
 	wantKind(t, err, kiln.KindCorrupt)
 	answer = nil
 	_, err = c.Acquire(t.Context(), code.DigestOf(good))
-	wantKind(t, err, kiln.KindInternal)
+	wantKind(t, err, kiln.KindUnavailable)
 	answer = bad
 	_, err = c.Acquire(t.Context(), code.DigestOf(bad))
 	wantKind(t, err, kiln.KindInvalid)

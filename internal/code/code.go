@@ -108,7 +108,7 @@ func (s *Store) Used() (packages int, size int64) {
 
 // Put keeps what r gives, at most limit bytes, and gives its digest and size. When it returns the package is on disk,
 // synced. Putting the same bytes again is no error and heals a damaged file. Blocks for r and the disk.
-// Kinds: KindTooLarge, KindLimit (the store is full), KindUnavailable (disk full, or ctx ended), KindInternal.
+// Kinds: KindTooLarge, KindLimit (the store is full), KindUnavailable (disk full, r broke off, or ctx ended), KindInternal.
 func (s *Store) Put(ctx context.Context, r io.Reader, limit int64) (kiln.Digest, int64, error) {
 	const op = "code: put package"
 	f, err := os.CreateTemp(s.dir, temporary+"*")
@@ -160,7 +160,7 @@ func (s *Store) receive(ctx context.Context, f *os.File, sum hash.Hash, r io.Rea
 			return size, nil
 		}
 		if readErr != nil {
-			return size, readErr
+			return size, readError(op, readErr)
 		}
 	}
 }
@@ -314,6 +314,9 @@ func (r *checkedReader) Read(p []byte) (int, error) {
 	if err == io.EOF && hex.EncodeToString(r.sum.Sum(nil)) != string(r.digest) {
 		return n, corrupt("code: read package", r.digest)
 	}
+	if err != nil && err != io.EOF {
+		err = readError("code: read package", err)
+	}
 	return n, err
 }
 
@@ -347,6 +350,14 @@ func diskError(op string, err error) error {
 		return kiln.Wrap(kiln.KindUnavailable, op, "The disk is full.", err)
 	}
 	return kiln.Wrap(kiln.KindInternal, op, "The file system failed.", err)
+}
+
+// readError gives an error of ours as it is, and one of whoever the bytes come from as KindUnavailable.
+func readError(op string, err error) error {
+	if e, ok := errors.AsType[*kiln.Error](err); ok {
+		return e
+	}
+	return kiln.Wrap(kiln.KindUnavailable, op, "The package could not be read to its end.", err)
 }
 
 // syncDir makes the names in a folder durable.

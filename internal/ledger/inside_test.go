@@ -27,8 +27,8 @@ func fill(v reflect.Value, n *int) {
 			*t = time.Date(2026, 1, 2, 3, 4, 5, *n*1_001_000, time.UTC)
 			return
 		}
-		for i := range v.NumField() {
-			fill(v.Field(i), n)
+		for _, field := range v.Fields() {
+			fill(field, n)
 		}
 	case reflect.Array:
 		for i := range v.Len() {

@@ -5,8 +5,8 @@
 // stuck it counts what it must drop, keeps serving what it has, and goes on by itself when there is room again.
 //
 // invoke appends records and log lines, pool and node append events, operations and the command line read. Everything may
-// be called from many goroutines at once. No lock is held over I/O but Log's over nothing at all; lock order: Ledger.mu,
-// Log.mu; journal.mu and pending.mu stand alone.
+// be called from many goroutines at once. No lock is held over I/O. Lock order: metrics.mu, then pending.mu; all others stand
+// alone.
 package ledger
 
 import (
@@ -129,7 +129,9 @@ func cutErrors(r *kiln.Record, _ uint64) {
 // AppendEvent keeps an event and gives it its ID, greater than every ID before, also across restarts. It returns at once;
 // when too many events wait for the disk this one is dropped, counted, and the ID is 0.
 func (l *Ledger) AppendEvent(e kiln.Event) (id uint64) {
-	id, wake, ok := l.events.pending.add(&e, func(e *kiln.Event, seq uint64) { e.ID = seq })
+	id, wake, ok := l.events.pending.add(&e, func(e *kiln.Event, seq uint64) {
+		e.ID, e.Cause = seq, cut(e.Cause, MaxErrorBytes)
+	})
 	if !ok {
 		l.metrics.droppedEvents.Inc()
 		return 0

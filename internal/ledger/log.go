@@ -19,8 +19,9 @@ const (
 	// MaxPendingLogBytes bounds what one function may write between two flushes, in bytes: with FlushInterval some 5 MB a
 	// second. Beyond it lines are dropped, counted, and a line in the log says so.
 	MaxPendingLogBytes = 256 << 10
-	// platformBytes is room beyond MaxPendingLogBytes for the START, END and REPORT lines, in bytes.
-	platformBytes = 64 << 10
+	// platformBytes is room beyond MaxPendingLogBytes for the START, END and REPORT lines, in bytes: those of 60,000
+	// executions a second.
+	platformBytes = 1 << 20
 	// MaxAllPendingLogBytes bounds what all functions together may have waiting for the disk, in bytes.
 	MaxAllPendingLogBytes = 32 << 20
 	// MaxFollowers bounds those who follow one log.
@@ -192,8 +193,9 @@ func (g *Log) Follow(ctx context.Context, t Tail) (iter.Seq[Line], error) {
 	g.followers = append(g.followers, f)
 	pending, files := g.snapshot()
 	g.mu.Unlock()
-	context.AfterFunc(ctx, func() { g.unfollow(f) })
+	stop := context.AfterFunc(ctx, func() { g.unfollow(f) }) // for an iterator nobody ever runs
 	return func(yield func(Line) bool) {
+		defer stop()
 		defer g.unfollow(f)
 		for _, line := range g.tail(t, pending, files) {
 			if !yield(line) {

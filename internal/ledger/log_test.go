@@ -105,6 +105,7 @@ func TestHostileLog(t *testing.T) {
 		}
 	}
 	hostile.Write(ledger.Line{Time: epoch, Text: strings.Repeat("y", 3<<20)})
+	hostile.Write(ledger.Line{Time: epoch, Text: strings.Repeat("\x80", 3<<20)}) // no characters to cut between
 	hostile.Report(epoch, record(1))
 	good.Write(ledger.Line{Time: epoch, Text: "after"})
 	sync(t, l)

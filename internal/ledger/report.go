@@ -62,13 +62,15 @@ func appendMillis(b []byte, m kiln.Millis) []byte {
 
 func ceil(n, unit int64) int64 { return (n + unit - 1) / unit }
 
-// cut shortens a text to at most n bytes, between characters.
+// cut shortens a text to at most n bytes, between characters where it has any: it may be no text at all.
 func cut(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
+	for back := range utf8.UTFMax {
+		if utf8.RuneStart(s[n-back]) {
+			return s[:n-back]
+		}
 	}
 	return s[:n]
 }
