@@ -40,6 +40,7 @@ var errFunctionFailed = errors.New("the function failed")
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, environ: os.Environ()}
 	status := a.run(ctx, os.Args[1:])
 	stop()
@@ -96,7 +97,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.endpoint, "endpoint", "", "the server's address (otherwise AWS_ENDPOINT_URL, otherwise what the data folder says)")
 	flags.StringVar(&a.data, "data", "", "the server's data folder (default KILN_DATA, or the one of this user)")
 	flags.BoolVar(&a.json, "json", false, "answer in JSON")
-	root.AddCommand(a.envCommand(), a.configCommand(), a.deployCommand(), a.invokeCommand(), a.runCommand(),
+	root.AddCommand(a.serveCommand(), a.envCommand(), a.configCommand(), a.deployCommand(), a.invokeCommand(), a.runCommand(),
 		a.logsCommand(), a.lsCommand(), a.rmCommand(), a.accountCommand(), a.keyCommand(), a.versionCommand())
 	return root
 }

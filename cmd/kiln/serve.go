@@ -1,0 +1,42 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"kiln/internal/server"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server until it is told to end",
+		Long: "Serves the Lambda API and Kiln's own. Prints one line beginning \"kiln: ready http://HOST:PORT\" when every warming\n" +
+			"target is met, and logs on standard error. TERM or an interrupt drains and ends in order; a second one ends at once.\n" +
+			"Every key of `kiln config` is also a flag, by the key's name: --instances.max 4.",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := a.loadConfig(c, file)
+			if err != nil {
+				return err
+			}
+			return server.Run(c.Context(), cfg, newLogger(cfg, a.stderr), a.stdout)
+		},
+	}
+	a.keyFlags(c, &file, "listen", "driver", "runtimes")
+	return c
+}
+
+// newLogger makes the server's logger as the configuration, which is valid, asks for.
+func newLogger(cfg server.Config, w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.LogLevel)) // one of four words, all known
+	options := &slog.HandlerOptions{Level: level}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
