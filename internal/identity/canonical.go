@@ -199,14 +199,13 @@ func nibble(c byte) int {
 	return -1
 }
 
-// cleanPath removes empty and dot segments; false when there are none.
+// cleanPath removes empty and dot segments, as botocore does before it signs; false when there are none.
 func cleanPath(path string) (string, bool) {
 	if !strings.Contains(path, "//") && !strings.Contains(path, "/.") {
 		return path, false
 	}
 	var kept []string
-	parts := strings.Split(path, "/")
-	for _, part := range parts {
+	for part := range strings.SplitSeq(path, "/") {
 		switch part {
 		case "", ".":
 		case "..":
@@ -218,7 +217,7 @@ func cleanPath(path string) (string, bool) {
 		}
 	}
 	clean := "/" + strings.Join(kept, "/")
-	if last := parts[len(parts)-1]; len(kept) > 0 && (last == "" || last == "." || last == "..") {
+	if len(kept) > 0 && strings.HasSuffix(path, "/") {
 		clean += "/"
 	}
 	return clean, clean != path
