@@ -1,2 +1,233 @@
-// Package manager is one fleet's instance manager.
+// Package manager is one fleet's instance manager: it decides which container serves a request, what is booted,
+// prepared, bound, kept and let go, in both pools of the fleet.
+//
+// It is a core: Step takes what happened and gives what is to be done. It reads no clock, starts nothing, logs nothing;
+// ids and settings are handed in. Package pool runs it live behind a lock, and the simulator in virtual time; one
+// goroutine at a time uses it.
+//
+// The choice of a place is package placement's, how many warm instances to have package capacity's, how long to keep
+// what is idle package retention's. What is decided here is the order of things (assign, fetch, bind), and whether a
+// request waits for a busy container or a new one is started for it: see group.go.
 package manager
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"kiln"
+	"kiln/internal/capacity"
+	"kiln/internal/placement"
+	"kiln/internal/retention"
+)
+
+// groupsMax bounds the versions remembered that neither run nor wait: their mean times are then forgotten.
+const groupsMax = 10_000
+
+// Config is what a manager is made of.
+type Config struct {
+	Fleet    string
+	Node     kiln.NodeID
+	Settings Settings
+	// NewInstance and NewContainer give ids never used before.
+	NewInstance  func() kiln.InstanceID
+	NewContainer func() kiln.ContainerID
+}
+
+// Manager is one fleet's instance manager. Make it with New.
+type Manager struct {
+	config    Config
+	settings  Settings
+	index     *placement.Index
+	capacity  *capacity.Fixed
+	retention retention.Fixed
+
+	instances  map[kiln.InstanceID]*instance
+	containers map[kiln.ContainerID]*container
+	oldest     *instance // all instances, by age
+	newest     *instance
+	sequence   uint64
+	resting    list[*instance] // assigned and executing nothing, the longest so first
+
+	groups   map[code]*group
+	versions map[version][]*group // the groups of one version, by amount
+	dormant  list[*group]         // without containers or requests, the longest so first
+	waiting  list[*group]         // with waiting requests, in the order they began to wait
+	blocked  int                  // groups that found neither room nor place
+	dropped  bool                 // a start was dropped in this step: who waited for it needs another
+	deleting int                  // instances being deleted
+
+	costs    costs
+	timers   timers
+	refilled timer
+	wake     time.Time // the time the shell was asked to send a Tick
+	refusing bool
+	stopped  bool
+	actions  []Action
+	line     []*group        // reused by reconsider
+	free     []time.Duration // reused by worth
+}
+
+// code is what a container holds: a version at an amount.
+type code struct {
+	version
+	memoryMiB int
+}
+
+// version is a kiln.VersionID in its parts, which need not be put together for each request.
+type version struct {
+	account                    kiln.AccountID
+	function, number, revision string
+}
+
+// New makes a manager. It boots nothing before the first Step: send a Tick.
+func New(config Config) *Manager {
+	m := &Manager{
+		config:     config,
+		index:      placement.New(nil),
+		capacity:   capacity.NewFixed(),
+		instances:  make(map[kiln.InstanceID]*instance),
+		containers: make(map[kiln.ContainerID]*container),
+		groups:     make(map[code]*group),
+		versions:   make(map[version][]*group),
+		costs:      newCosts(),
+	}
+	m.refilled.fire = func(time.Time) {} // refill runs after every tick
+	m.change(config.Settings)
+	return m
+}
+
+// Step takes one event at a time now and gives what is to be done, in order. The actions are valid until the next call.
+func (m *Manager) Step(now time.Time, e Event) []Action {
+	clear(m.actions)
+	m.actions = m.actions[:0]
+	switch e.Kind {
+	case Requested:
+		m.requested(now, e.Request)
+	case Ended:
+		m.ended(now, e)
+	case Cancelled:
+		m.cancelled(now, e.Request)
+	case Booted:
+		m.booted(now, e)
+	case Prepared:
+		m.prepared(now, e)
+	case Bound:
+		m.bound(now, e)
+	case Deleted:
+		m.deleted(now, e)
+	case Exited, Asked:
+		m.lost(now, e)
+	case Drain:
+		if in := m.instances[e.Instance]; in != nil {
+			m.drain(now, in, e.Cause)
+		}
+	case Forget:
+		m.forget(now, e.Version)
+	case Changed:
+		m.change(*e.Settings)
+		m.refill(now)
+	case Tick:
+		m.tick(now)
+	case Refusing:
+		m.refuseAll(now)
+	case Stopped:
+		m.stop(now)
+	default:
+		panic(fmt.Sprintf("manager: unknown event %d", e.Kind))
+	}
+	if m.dropped {
+		m.dropped = false
+		m.reconsider(now)
+	}
+	m.ask(now)
+	return m.actions
+}
+
+// tick fires what is due.
+func (m *Manager) tick(now time.Time) {
+	m.wake = time.Time{}
+	for t := m.timers.due(now); t != nil; t = m.timers.due(now) {
+		t.fire(now)
+	}
+	m.refill(now)
+}
+
+// ask tells the shell when the next Tick is wanted, when that is earlier than it knows.
+func (m *Manager) ask(now time.Time) {
+	if len(m.timers.heap) == 0 {
+		return
+	}
+	at := m.timers.heap[0].at
+	if m.wake.IsZero() || at.Before(m.wake) {
+		m.wake = at
+		m.do(Action{Kind: Wake, At: at})
+	}
+}
+
+func (m *Manager) do(a Action) { m.actions = append(m.actions, a) }
+
+// change takes over new settings; what exists keeps what it has.
+func (m *Manager) change(s Settings) {
+	m.settings = s
+	m.index.SetShapes(s.Shapes)
+	m.retention = retention.NewFixed(s.RetentionContainer, s.RetentionInstance)
+	for _, c := range m.capacity.Configurations() {
+		m.capacity.Set(c, 0)
+	}
+	for _, w := range s.Warming {
+		m.capacity.Set(w.Configuration, w.Instances)
+	}
+}
+
+// refuseAll takes no new requests from now on; those that wait are still served.
+func (m *Manager) refuseAll(time.Time) { m.refusing = true }
+
+// stop refuses all that wait and deletes everything.
+func (m *Manager) stop(now time.Time) {
+	m.refusing, m.stopped = true, true
+	for g := range m.waiting.all() {
+		for g.first != nil {
+			m.refuse(g.first, kiln.Errorf(kiln.KindUnavailable, "manager: acquire", "The server is ending."))
+		}
+	}
+	for in := m.oldest; in != nil; in = in.younger {
+		m.deleteInstance(now, in, kiln.EventInstanceTerminate, "the server is ending")
+	}
+}
+
+// forget lets go of a version that will not be asked for again.
+func (m *Manager) forget(now time.Time, id kiln.VersionID) {
+	for _, g := range slices.Clone(m.versions[parse(id)]) {
+		g.forgotten = true
+		for c := g.code.First(); c != nil; c = g.code.First() {
+			m.deleteContainer(now, c.Holder.(*container), kiln.EventContainerTerminate, "version superseded or deleted")
+		}
+		m.settle(g)
+	}
+}
+
+// parse takes a kiln.VersionID apart: account/function/number@revision.
+func parse(id kiln.VersionID) version {
+	account, rest, _ := strings.Cut(string(id), "/")
+	function, rest, _ := strings.Cut(rest, "/")
+	number, revision, _ := strings.Cut(rest, "@")
+	return version{kiln.AccountID(account), function, number, revision}
+}
+
+// tell emits a pool event.
+func (m *Manager) tell(now time.Time, kind kiln.EventKind, cause string, in *instance, c *container, request kiln.RequestID) {
+	e := kiln.Event{
+		Time: kiln.Time{Time: now}, Kind: kind, Cause: cause, RequestID: request,
+		Account: in.place.Account, Node: m.config.Node, Instance: in.place.ID,
+	}
+	if c != nil {
+		e.Container = c.place.ID
+		if c.group != nil {
+			v := c.group.version
+			e.Function, e.Version, e.Package = v.Function, v.Number, v.Package
+		}
+	}
+	m.do(Action{Kind: Tell, Event: e})
+}

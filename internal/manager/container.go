@@ -1,0 +1,298 @@
+package manager
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"kiln"
+	"kiln/internal/placement"
+)
+
+// reasonWaited is why a request got a container that was busy when it came.
+const reasonWaited = "container that holds the version came free sooner than a start"
+
+// container is one container, from the decision to prepare it until nothing of it is left.
+type container struct {
+	place   placement.Container
+	in      *instance
+	state   kiln.ContainerState
+	fresh   bool
+	group   *group // whose version it holds or will hold; nil while it is a spare
+	start   *start // that waits for it
+	amounts kiln.Amounts
+	pid     int
+	began   time.Time // of preparing, then of binding
+	since   time.Time // busy or idle since
+	request kiln.RequestID
+	exited  bool // it ended by itself; its execution or its start is still to answer
+	timer   timer
+	busy    link[*container]
+}
+
+func (c *container) link() *link[*container] { return &c.busy }
+
+// newContainer decides to prepare a container in an instance.
+func (m *Manager) newContainer(now time.Time, in *instance, urgent bool) *container {
+	c := m.makeContainer(now, in, "prepared for what comes", "")
+	m.do(Action{Kind: Prepare, Container: c.place.ID, Instance: in.place.ID, Configuration: in.place.Configuration, Urgent: urgent})
+	return c
+}
+
+func (m *Manager) makeContainer(now time.Time, in *instance, cause string, request kiln.RequestID) *container {
+	c := &container{in: in, state: kiln.ContainerPreparing, began: now}
+	c.place = placement.Container{ID: m.config.NewContainer(), Instance: &in.place, Holder: c}
+	c.timer.fire = func(now time.Time) { m.aged(now, c) }
+	in.containers = append(in.containers, c)
+	m.containers[c.place.ID] = c
+	m.tell(now, kiln.EventContainerCreate, cause, in, c, request)
+	return c
+}
+
+// moveContainer takes a container to its next state. A move the table forbids is our own mistake.
+func (m *Manager) moveContainer(c *container, to kiln.ContainerState) {
+	if !c.state.CanMove(to) {
+		panic(fmt.Sprintf("manager: container %s cannot go from %s to %s", c.place.ID, c.state, to))
+	}
+	c.state = to
+}
+
+// prepared takes the end of preparing.
+func (m *Manager) prepared(now time.Time, e Event) {
+	c := m.containers[e.Container]
+	if c == nil {
+		return
+	}
+	if c.state == kiln.ContainerGone { // deleted while it was prepared
+		if e.Err != nil {
+			m.removeContainer(now, c)
+		} else {
+			m.do(Action{Kind: DeleteContainer, Container: c.place.ID})
+		}
+		return
+	}
+	if e.Err == nil && c.exited {
+		e.Err = kiln.Errorf(kiln.KindInternal, "manager: prepare container", "The container ended while it was prepared.")
+		m.prepareFailed(now, c, e.Err, true)
+		return
+	}
+	if e.Err != nil {
+		m.prepareFailed(now, c, e.Err, false)
+		return
+	}
+	c.pid = e.PID
+	m.costs.prepare(c.in.place.Configuration.Runtime).add(now.Sub(c.began))
+	if !c.fresh {
+		m.moveContainer(c, kiln.ContainerPrepared)
+	}
+	if s := c.start; s != nil {
+		m.bind(now, s, c)
+		return
+	}
+	if c.in.place.State == kiln.InstanceBooting {
+		m.warm(now, c.in)
+	}
+}
+
+// prepareFailed takes a container that never came up. left is true when there is something of it to delete.
+func (m *Manager) prepareFailed(now time.Time, c *container, err error, left bool) {
+	in, s := c.in, c.start
+	c.start = nil
+	m.buryContainer(now, c, kiln.EventContainerFail, cause(err))
+	if left {
+		m.do(Action{Kind: DeleteContainer, Container: c.place.ID})
+	} else {
+		m.removeContainer(now, c)
+	}
+	m.instanceFailed(now, in)
+	if s != nil {
+		m.startFailed(now, s, err)
+	}
+}
+
+// instanceFailed counts what failed in an instance: one that was never assigned is replaced, another drained when it
+// goes on.
+func (m *Manager) instanceFailed(now time.Time, in *instance) {
+	in.failures++
+	switch {
+	case in.place.State == kiln.InstanceBooting || in.place.State == kiln.InstanceWarm:
+		m.capacity.Booted(now, in.place.Configuration, false)
+		m.deleteInstance(now, in, kiln.EventInstanceFail, "its prepared container failed")
+	case in.failures >= failuresMax:
+		m.drain(now, in, "starts in it failed")
+	}
+}
+
+// ended takes the end of an execution and gives the container to whoever waits for it.
+func (m *Manager) ended(now time.Time, e Event) {
+	c := m.containers[e.Container]
+	if c == nil || c.state != kiln.ContainerBusy || c.request != e.RequestID {
+		return // deleted meanwhile
+	}
+	g := c.group
+	g.takes.add(now.Sub(c.since))
+	if e.Lost || c.exited {
+		m.deleteContainer(now, c, kiln.EventContainerFail, "lost with its execution")
+		m.decide(now, g)
+		return
+	}
+	c.request = ""
+	g.busy.remove(c)
+	m.moveContainer(c, kiln.ContainerIdle)
+	switch {
+	case c.in.place.State == kiln.InstanceDraining:
+		m.deleteContainer(now, c, kiln.EventContainerTerminate, "instance drains")
+		m.decide(now, g)
+	case g.forgotten && g.first == nil:
+		m.deleteContainer(now, c, kiln.EventContainerTerminate, "version superseded or deleted")
+	case g.first != nil:
+		r := g.first
+		r.Path, r.Choice = kiln.PathContainer, kiln.Choice{Reason: reasonWaited}
+		if r.blocked { // it waited for a start before there was a busy container to wait for
+			r.Path, r.Choice = g.lastPath, g.lastChoice
+		}
+		m.serve(now, c, r)
+		m.calmer(now, c.in)
+		return
+	default:
+		m.idle(now, c)
+	}
+	m.calmer(now, c.in)
+	if m.blocked > 0 {
+		m.reconsider(now)
+	}
+}
+
+// serve gives an idle container to a request.
+func (m *Manager) serve(now time.Time, c *container, r *Request) {
+	g := c.group
+	c.place.Take()
+	m.moveContainer(c, kiln.ContainerBusy)
+	c.since, c.request = now, r.ID
+	g.busy.push(c)
+	m.busier(c.in)
+	if r.group != nil {
+		r.Choice.Waited = kiln.Millis(now.Sub(r.since))
+		g.leave(m, r)
+	}
+	r.Container, r.Instance = c.place.ID, c.in.place.ID
+	r.Configuration, r.Amounts = c.in.place.Configuration, c.amounts
+	m.do(Action{Kind: Deliver, Request: r})
+}
+
+// idle keeps a container for the next request, for its retention.
+func (m *Manager) idle(now time.Time, c *container) {
+	c.since = now
+	c.group.code.Idle(&c.place)
+	if c.timer.index == 0 {
+		m.timers.set(&c.timer, now.Add(m.retention.Container(c.group.version)))
+	}
+}
+
+// aged lets a container go that was idle for its retention.
+func (m *Manager) aged(now time.Time, c *container) {
+	if c.state != kiln.ContainerIdle {
+		return // idle sets the timer again
+	}
+	if until := c.since.Add(m.retention.Container(c.group.version)); now.Before(until) {
+		m.timers.set(&c.timer, until)
+		return
+	}
+	m.deleteContainer(now, c, kiln.EventContainerTerminate, "idle for longer than retention.container")
+}
+
+// deleteContainer ends a container. Its execution fails; the start that waited for it is dropped.
+func (m *Manager) deleteContainer(now time.Time, c *container, kind kiln.EventKind, cause string) {
+	preparing := c.state == kiln.ContainerPreparing
+	m.buryContainer(now, c, kind, cause)
+	if !preparing { // otherwise when its preparing has ended
+		m.do(Action{Kind: DeleteContainer, Container: c.place.ID})
+	}
+}
+
+// buryContainer makes a container gone to everyone but the shell that still deletes it. Its room stays taken until then.
+func (m *Manager) buryContainer(now time.Time, c *container, kind kiln.EventKind, cause string) {
+	busy := c.state == kiln.ContainerBusy
+	c.place.Take()
+	m.timers.stop(&c.timer)
+	m.moveContainer(c, kiln.ContainerGone)
+	m.tell(now, kind, cause, c.in, c, c.request)
+	if c.in.spare == c {
+		c.in.spare = nil
+	}
+	if s := c.start; s != nil {
+		c.start = nil
+		m.dropStart(now, s)
+	}
+	if g := c.group; g != nil {
+		g.busy.remove(c)
+		g.code.Bound--
+		c.in.bound--
+		m.settle(g)
+	}
+	if busy {
+		m.calmer(now, c.in)
+	}
+	if c.in.bound == 0 && c.in.active == 0 && c.in.place.State == kiln.InstanceAssigned && c.in.timer.index == 0 {
+		m.timers.set(&c.in.timer, c.in.rested.Add(m.retention.Instance()))
+	}
+}
+
+// deleted takes the word that nothing is left of a container or an instance.
+func (m *Manager) deleted(now time.Time, e Event) {
+	if e.Container != "" {
+		if c := m.containers[e.Container]; c != nil && c.state == kiln.ContainerGone {
+			m.removeContainer(now, c)
+		}
+		return
+	}
+	if in := m.instances[e.Instance]; in != nil && in.place.State == kiln.InstanceGone {
+		m.removeInstance(now, in)
+	}
+}
+
+// removeContainer forgets a container of which nothing is left and gives its room back.
+func (m *Manager) removeContainer(now time.Time, c *container) {
+	in := c.in
+	delete(m.containers, c.place.ID)
+	in.containers = slices.DeleteFunc(in.containers, func(o *container) bool { return o == c })
+	in.place.FreeMiB += c.amounts.MemoryMiB
+	m.index.Update(&in.place)
+	if m.blocked > 0 {
+		m.reconsider(now)
+	}
+}
+
+// lost takes a container or an instance that ended by itself, or that the operator wants deleted.
+func (m *Manager) lost(now time.Time, e Event) {
+	asked := e.Kind == Asked
+	if e.Container == "" {
+		if in := m.instances[e.Instance]; in != nil && in.place.State != kiln.InstanceGone {
+			kind := kiln.EventInstanceFail
+			if asked {
+				kind = kiln.EventInstanceTerminate
+			}
+			m.deleteInstance(now, in, kind, e.Cause)
+		}
+		return
+	}
+	c := m.containers[e.Container]
+	if c == nil || c.state == kiln.ContainerGone {
+		return
+	}
+	kind, g := kiln.EventContainerFail, c.group
+	if asked {
+		kind = kiln.EventContainerTerminate
+	} else if c.state != kiln.ContainerIdle && c.state != kiln.ContainerPrepared {
+		c.exited = true // its execution, its preparing or its binding says how
+		return
+	}
+	in, spare := c.in, c.in.spare == c
+	m.deleteContainer(now, c, kind, e.Cause)
+	if spare && (in.place.State == kiln.InstanceWarm || in.place.State == kiln.InstanceBooting) {
+		m.instanceFailed(now, in) // a warm instance always holds a prepared container: another takes its place
+	}
+	if g != nil {
+		m.decide(now, g)
+	}
+}

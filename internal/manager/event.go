@@ -1,0 +1,110 @@
+package manager
+
+import (
+	"time"
+
+	"kiln"
+)
+
+// EventKind says what happened.
+type EventKind uint8
+
+// The events. Beside each, the fields of Event that are read.
+const (
+	Requested EventKind = iota + 1 // Request
+	Cancelled                      // Request: its caller no longer waits
+	Ended                          // Container, RequestID, Lost: an execution is over
+	Booted                         // Instance, BootID, Err
+	Prepared                       // Container, PID, Err
+	Bound                          // Container, Init, Err
+	Deleted                        // Instance or Container: nothing of it is left
+	Exited                         // Instance, Container, Cause: it ended by itself
+	Asked                          // Instance or Container, Cause: the operator wants it deleted
+	Drain                          // Instance, Cause: take no new work, end when idle
+	Forget                         // Version: it will not be asked for again
+	Changed                        // Settings
+	Tick                           // a time asked for with Wake has come
+	Refusing                       // take no new requests and boot nothing for the pools
+	Stopped                        // delete everything
+)
+
+// Event is one thing that happened.
+type Event struct {
+	Kind      EventKind
+	Request   *Request
+	RequestID kiln.RequestID
+	Instance  kiln.InstanceID
+	Container kiln.ContainerID
+	Lost      bool
+	Init      kiln.InitResult
+	Err       error
+	PID       int
+	BootID    string
+	Cause     string
+	Version   kiln.VersionID
+	Settings  *Settings
+}
+
+// ActionKind says what is to be done.
+type ActionKind uint8
+
+// The actions. Those that take time are answered by the event named beside them, whatever comes of them.
+const (
+	Boot            ActionKind = iota + 1 // Instance, Configuration, Urgent → Booted
+	Prepare                               // Container, Instance, Configuration, Urgent; Version, Amounts with Fresh → Prepared
+	Bind                                  // Container, Instance, Configuration, Version, Amounts, RequestID → Bound
+	Hasten                                // Instance or Container: a request waits for it now
+	DeleteContainer                       // Container → Deleted
+	DeleteInstance                        // Instance → Deleted
+	Deliver                               // Request: its answer's fields are set
+	Refuse                                // Request: its Err is set
+	Tell                                  // Event
+	Wake                                  // At: send a Tick then, instead of any earlier wish
+)
+
+// Action is one thing to be done. It is valid until the next Step.
+type Action struct {
+	Kind          ActionKind
+	Urgent        bool
+	Fresh         bool
+	Request       *Request
+	RequestID     kiln.RequestID
+	Instance      kiln.InstanceID
+	Container     kiln.ContainerID
+	Configuration kiln.Configuration
+	Version       *kiln.Version
+	Amounts       kiln.Amounts
+	At            time.Time
+	Event         kiln.Event
+}
+
+// Request is one request for a container. The shell makes it and fills the first part; the manager fills the second
+// before Deliver or Refuse, and then knows it no more.
+type Request struct {
+	ID        kiln.RequestID
+	Version   *kiln.Version
+	MemoryMiB int
+	Driver    string
+	Runtime   string // the interpreter's own name
+	Fresh     bool
+	// Holder is the shell's own record of the request.
+	Holder any
+
+	Container     kiln.ContainerID
+	Instance      kiln.InstanceID
+	Configuration kiln.Configuration
+	Path          kiln.Path
+	Choice        kiln.Choice
+	Amounts       kiln.Amounts
+	// Init is set when the request waited for it. With a Failure the container is being deleted already.
+	Init kiln.InitResult
+	Err  error
+
+	group    *group // while it waits
+	previous *Request
+	next     *Request
+	since    time.Time
+	deadline time.Time
+	// blocked: nothing of its version was executing when it came, so that it waited for a start first.
+	blocked bool
+}

@@ -1,0 +1,129 @@
+package manager
+
+import (
+	"fmt"
+
+	"kiln"
+)
+
+// Invariants checks what must hold between any two steps, and gives the first thing that does not. It looks at
+// everything: tests and the simulator call it, the live system does not.
+func (m *Manager) Invariants() error {
+	deleting := 0
+	for in := m.oldest; in != nil; in = in.younger {
+		if m.instances[in.place.ID] != in {
+			return fmt.Errorf("instance %s is listed and not found", in.place.ID)
+		}
+		if in.place.State == kiln.InstanceGone {
+			deleting++
+		}
+		if err := m.instanceInvariants(in); err != nil {
+			return fmt.Errorf("instance %s (%s): %w", in.place.ID, in.place.State, err)
+		}
+	}
+	if deleting != m.deleting {
+		return fmt.Errorf("%d instances are being deleted, %d counted", deleting, m.deleting)
+	}
+	for key, g := range m.groups {
+		if err := m.groupInvariants(g); err != nil {
+			return fmt.Errorf("version %v: %w", key, err)
+		}
+	}
+	return nil
+}
+
+func (m *Manager) instanceInvariants(in *instance) error {
+	given, active, bound := 0, 0, 0
+	for _, c := range in.containers {
+		given += c.amounts.MemoryMiB
+		if m.containers[c.place.ID] != c {
+			return fmt.Errorf("container %s is not found", c.place.ID)
+		}
+		if c.state == kiln.ContainerGone {
+			continue
+		}
+		if c.group != nil {
+			bound++
+			if c.group.key.account != in.place.Account {
+				return fmt.Errorf("container %s of account %s in an instance of %q", c.place.ID, c.group.key.account, in.place.Account)
+			}
+		}
+		if (c.state == kiln.ContainerBusy) != (c.request != "") {
+			return fmt.Errorf("container %s is %s with request %q", c.place.ID, c.state, c.request)
+		}
+		if c.state == kiln.ContainerBusy || c.start != nil {
+			active++
+		}
+	}
+	for _, s := range in.claims {
+		given += s.amounts.MemoryMiB
+		active++
+	}
+	size := in.place.Configuration.Shape.MemoryMiB
+	switch {
+	case in.place.FreeMiB < 0 || given > size:
+		return fmt.Errorf("overcommitted: %d of %d MiB given", given, size)
+	case given+in.place.FreeMiB != size:
+		return fmt.Errorf("%d MiB given and %d free of %d", given, in.place.FreeMiB, size)
+	case in.place.State == kiln.InstanceGone:
+		return nil
+	case active != in.active:
+		return fmt.Errorf("%d executions and starts, %d counted", active, in.active)
+	case bound != in.bound:
+		return fmt.Errorf("%d containers bound, %d counted", bound, in.bound)
+	case in.place.State == kiln.InstanceWarm && (in.place.Account != "" || bound > 0):
+		return fmt.Errorf("in the warming pool, of account %q with %d containers bound", in.place.Account, bound)
+	case in.place.State.Pool() == kiln.PoolActive && in.place.Account == "":
+		return fmt.Errorf("in the active pool, of no account")
+	case in.place.State == kiln.InstanceDraining && active == 0:
+		return fmt.Errorf("drained and still there")
+	}
+	return nil
+}
+
+func (m *Manager) groupInvariants(g *group) error {
+	bound, idle, busy := 0, 0, 0
+	for _, c := range m.containers {
+		if c.group != g || c.state == kiln.ContainerGone {
+			continue
+		}
+		bound++
+		switch c.state {
+		case kiln.ContainerIdle:
+			idle++
+		case kiln.ContainerBusy:
+			busy++
+		}
+	}
+	count := 0
+	for r := g.first; r != nil; r = r.next {
+		count++
+	}
+	switch {
+	case bound != g.code.Bound:
+		return fmt.Errorf("%d containers, %d counted", bound, g.code.Bound)
+	case idle != g.code.Len():
+		return fmt.Errorf("%d idle containers, %d listed", idle, g.code.Len())
+	case busy != g.busy.count:
+		return fmt.Errorf("%d busy containers, %d listed", busy, g.busy.count)
+	case count != g.count:
+		return fmt.Errorf("%d requests wait, %d counted", count, g.count)
+	case count > 0 && idle > 0:
+		return fmt.Errorf("%d requests wait beside %d idle containers", count, idle)
+	case count > 0 && g.again.index == 0:
+		return fmt.Errorf("%d requests wait for nothing", count)
+	}
+	return m.starving(g)
+}
+
+// starving says that a request waits although nothing is on its way for it and there is room.
+func (m *Manager) starving(g *group) error {
+	if g.count == 0 || g.busy.count > 0 || len(g.starts) > 0 || !g.notBefore.IsZero() && g.failures > 0 {
+		return nil
+	}
+	choice, ok := m.index.Place(g.need)
+	if ok && (choice.Instance != nil || len(m.instances) < m.settings.InstancesMax) {
+		return fmt.Errorf("%d requests wait while there is room: %s", g.count, choice.Reason)
+	}
+	return nil
+}
