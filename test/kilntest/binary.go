@@ -15,14 +15,18 @@ func Root() string {
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
 
-// built gives the kiln to test: $KILN_BIN, or bin/kiln built from this tree. A value that is computed once is no state.
+// built gives the kiln to test: $KILN_BIN, or one built from this tree. A value that is computed once is no state.
 var built = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("KILN_BIN"); path != "" {
 		return filepath.Abs(path)
 	}
-	// go build does nothing when the tree has not changed, so that the packages of one run share one binary.
-	path := filepath.Join(Root(), "bin", "kiln")
-	return path, GoBuild("kiln/cmd/kiln", path)
+	// The packages of one run build it at the same time: each to a name of its own, then in one step to the common one.
+	path := filepath.Join(Root(), "bin", "kiln-under-test")
+	own := fmt.Sprintf("%s-%d", path, os.Getpid())
+	if err := GoBuild("kiln/cmd/kiln", own); err != nil {
+		return "", err
+	}
+	return path, os.Rename(own, path)
 })
 
 // Binary gives the path of the kiln to test.
