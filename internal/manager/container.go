@@ -130,7 +130,9 @@ func (m *Manager) ended(now time.Time, e Event) {
 		return // deleted meanwhile
 	}
 	g := c.group
-	g.takes.add(now.Sub(c.since))
+	if !e.Unused {
+		g.takes.add(now.Sub(c.since))
+	}
 	if e.Lost || c.exited {
 		m.deleteContainer(now, c, kiln.EventContainerFail, "lost with its execution")
 		m.decide(now, g)

@@ -13,7 +13,7 @@ type EventKind uint8
 const (
 	Requested EventKind = iota + 1 // Request
 	Cancelled                      // Request: its caller no longer waits
-	Ended                          // Container, RequestID, Lost: an execution is over
+	Ended                          // Container, RequestID, Lost, Unused: an execution is over
 	Booted                         // Instance, BootID, Err
 	Prepared                       // Container, PID, Err
 	Bound                          // Container, Init, Err
@@ -35,7 +35,8 @@ type Event struct {
 	RequestID kiln.RequestID
 	Instance  kiln.InstanceID
 	Container kiln.ContainerID
-	Lost      bool
+	Lost      bool // the container can execute nothing more
+	Unused    bool // nothing was executed: its time tells nothing
 	Init      kiln.InitResult
 	Err       error
 	PID       int
@@ -50,7 +51,7 @@ type ActionKind uint8
 
 // The actions. Those that take time are answered by the event named beside them, whatever comes of them.
 const (
-	Boot            ActionKind = iota + 1 // Instance, Configuration, Urgent → Booted
+	Boot            ActionKind = iota + 1 // Instance, Configuration, AllowanceMiB, Urgent → Booted
 	Prepare                               // Container, Instance, Configuration, Urgent; Version, Amounts with Fresh → Prepared
 	Bind                                  // Container, Instance, Configuration, Version, Amounts, RequestID → Bound
 	Hasten                                // Instance or Container: a request waits for it now
@@ -74,6 +75,7 @@ type Action struct {
 	Configuration kiln.Configuration
 	Version       *kiln.Version
 	Amounts       kiln.Amounts
+	AllowanceMiB  int
 	At            time.Time
 	Event         kiln.Event
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,21 +24,19 @@ type gate struct {
 
 // admission is one start standing at the gate.
 type admission struct {
+	id     string // of the instance or container started
 	open   chan struct{}
+	urgent bool // guarded by gate.mu until open
 	pushed bool // guarded by gate.mu: stood back long enough
 }
 
 func newGate(slots int) *gate { return &gate{slots: slots} }
 
-// enter waits for a slot. The error is KindUnavailable when ctx ends first.
-func (g *gate) enter(ctx context.Context, urgent bool) error {
-	a := &admission{open: make(chan struct{})}
-	line := 1
-	if urgent {
-		line = 0
-	}
+// enter waits for a slot and gives what gives it back. The error is KindUnavailable when ctx ends first.
+func (g *gate) enter(ctx context.Context, id string, urgent bool) (leave func(), err error) {
+	a := &admission{id: id, open: make(chan struct{}), urgent: urgent}
 	g.mu.Lock()
-	g.waiting[line] = append(g.waiting[line], a)
+	g.waiting[line(urgent)] = append(g.waiting[line(urgent)], a)
 	g.admit()
 	g.mu.Unlock()
 	patience := time.NewTimer(yieldMax)
@@ -45,15 +44,38 @@ func (g *gate) enter(ctx context.Context, urgent bool) error {
 	for {
 		select {
 		case <-a.open:
-			return nil
+			return func() { g.leave(a.urgent) }, nil
 		case <-patience.C:
 			g.mu.Lock()
 			a.pushed = true
 			g.admit()
 			g.mu.Unlock()
 		case <-ctx.Done():
-			g.abandon(a, line)
-			return kiln.Wrap(kiln.KindUnavailable, "node: wait for a start", "Stopped before it began.", context.Cause(ctx))
+			g.abandon(a)
+			return nil, kiln.Wrap(kiln.KindUnavailable, "node: wait for a start", "Stopped before it began.", context.Cause(ctx))
+		}
+	}
+}
+
+// line is the index in waiting.
+func line(urgent bool) int {
+	if urgent {
+		return 0
+	}
+	return 1
+}
+
+// hasten makes a waiting start urgent, because a request waits for it now.
+func (g *gate) hasten(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, a := range g.waiting[1] {
+		if a.id == id {
+			g.waiting[1] = slices.Delete(g.waiting[1], i, i+1)
+			a.urgent = true
+			g.waiting[0] = append(g.waiting[0], a)
+			g.admit()
+			return
 		}
 	}
 }
@@ -108,20 +130,15 @@ func (g *gate) let(line int) {
 }
 
 // abandon takes a out of its line, or gives its slot back when it was let in meanwhile.
-func (g *gate) abandon(a *admission, line int) {
+func (g *gate) abandon(a *admission) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	for i, w := range g.waiting[line] {
-		if w == a {
-			g.waiting[line] = append(g.waiting[line][:i:i], g.waiting[line][i+1:]...)
-			return
-		}
+	w := &g.waiting[line(a.urgent)]
+	i := slices.Index(*w, a)
+	if i >= 0 {
+		*w = slices.Delete(*w, i, i+1)
 	}
-	g.slots++
-	if line == 0 {
-		g.urgent--
-	} else {
-		g.ordinary--
+	g.mu.Unlock()
+	if i < 0 {
+		g.leave(a.urgent)
 	}
-	g.admit()
 }

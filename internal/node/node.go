@@ -110,10 +110,11 @@ type Boot struct {
 // BootInstance boots an instance and gives its boot id. On an error nothing is left. Kinds: KindUnavailable,
 // KindInternal.
 func (n *Node) BootInstance(ctx context.Context, b Boot) (bootID string, err error) {
-	if err := n.starts.enter(ctx, b.Urgent); err != nil {
+	leave, err := n.starts.enter(ctx, string(b.ID), b.Urgent)
+	if err != nil {
 		return "", err
 	}
-	defer n.starts.leave(b.Urgent)
+	defer leave()
 	uuid := n.random(16)
 	spec := kiln.InstanceSpec{ID: b.ID, BootID: uuid, Configuration: b.Configuration, AllowanceMiB: b.AllowanceMiB}
 	if err := n.config.Driver.CreateInstance(ctx, spec); err != nil {
@@ -123,6 +124,15 @@ func (n *Node) BootInstance(ctx context.Context, b Boot) (bootID string, err err
 	n.instances[b.ID] = &instance{id: b.ID, packages: make(map[kiln.Digest]*attachment)}
 	n.mu.Unlock()
 	return uuid, nil
+}
+
+// Hasten lets a boot or a prepare that still waits for its turn go before those nobody waits for.
+func (n *Node) Hasten(instance kiln.InstanceID, container kiln.ContainerID) {
+	if container != "" {
+		n.starts.hasten(string(container))
+		return
+	}
+	n.starts.hasten(string(instance))
 }
 
 // Prepare asks for a container that waits for its version, or, with Version set, for one started afresh for it alone.
@@ -148,10 +158,11 @@ func (n *Node) PrepareContainer(ctx context.Context, p Prepare) (pid int, err er
 			return 0, err
 		}
 	}
-	if err := n.starts.enter(ctx, p.Urgent); err != nil {
+	leave, err := n.starts.enter(ctx, string(p.ID), p.Urgent)
+	if err != nil {
 		return 0, err
 	}
-	defer n.starts.leave(p.Urgent)
+	defer leave()
 	if pid, err = n.config.Driver.CreateContainer(ctx, spec); err != nil {
 		return 0, err
 	}

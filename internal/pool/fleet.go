@@ -1,0 +1,287 @@
+package pool
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"kiln"
+	"kiln/internal/manager"
+	"kiln/internal/node"
+)
+
+// Bounds of carrying actions out.
+const (
+	// StopMax is how long Run waits for the last instance to be gone after its context ended.
+	StopMax = 30 * time.Second
+	// deletesMax is how many deletions run at once in a fleet.
+	deletesMax = 8
+	// deleteAttempts is how often a failing deletion is tried, with deletePause between, doubled each time.
+	deleteAttempts = 5
+	deletePause    = 100 * time.Millisecond
+)
+
+// fleet is one instance manager and what carries its actions out.
+type fleet struct {
+	name    string
+	driver  string
+	pool    *Pool
+	drained chan struct{} // closed when nothing is leased nor waits any more, after Drain
+	empty   chan struct{} // closed when no instance is left, after the stop
+	kick    chan struct{} // one word when queue or wake changed; capacity 1
+	deletes chan struct{} // one word for each deletion running
+
+	mu       sync.Mutex
+	manager  *manager.Manager
+	queue    []manager.Action // actions to carry out and events to tell, in order
+	wake     time.Time        // when the manager wants a Tick
+	leased   int
+	refusing bool
+	stopped  bool
+	met      bool // the warming targets were met once
+}
+
+func newFleet(p *Pool, config FleetConfig) *fleet {
+	n := p.config.Node
+	return &fleet{
+		name: config.Name, driver: n.Capabilities().Name, pool: p,
+		drained: make(chan struct{}), empty: make(chan struct{}), kick: make(chan struct{}, 1),
+		deletes: make(chan struct{}, deletesMax),
+		manager: manager.New(manager.Config{
+			Fleet: config.Name, Node: n.ID(), Settings: config.Settings,
+			NewInstance: n.NewInstanceID, NewContainer: n.NewContainerID,
+		}),
+	}
+}
+
+// request steps a new request; true when it was delivered or refused at once.
+func (f *fleet) request(w *waiter) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stepLocked(manager.Event{Kind: manager.Requested, Request: &w.request}, w)
+}
+
+// step takes an event.
+func (f *fleet) step(e manager.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stepLocked(e, nil)
+}
+
+// ask takes an event about an instance or a container, unless there is none such: then false.
+func (f *fleet) ask(e manager.Event) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.manager.HasInstance(e.Instance) && !f.manager.HasContainer(e.Container) {
+		return false
+	}
+	f.stepLocked(e, nil)
+	return true
+}
+
+// stepLocked takes an event and passes its actions on: answers to those who wait, the rest to the queue. True when own
+// was answered. Called with mu held; nothing in it waits.
+func (f *fleet) stepLocked(e manager.Event, own *waiter) (answered bool) {
+	actions := f.manager.Step(time.Now(), e)
+	queued := len(f.queue)
+	kick := false
+	for i := range actions {
+		a := &actions[i]
+		switch a.Kind {
+		case manager.Deliver, manager.Refuse:
+			if a.Kind == manager.Deliver && a.Request.Init.Failure == nil {
+				f.leased++
+			}
+			w := a.Request.Holder.(*waiter)
+			if w == own {
+				answered = true
+			} else {
+				w.done <- struct{}{}
+			}
+		case manager.Wake:
+			f.wake = a.At
+			kick = true
+		default:
+			f.queue = append(f.queue, *a)
+		}
+	}
+	f.note(e.Kind, len(f.queue) > queued)
+	if kick || len(f.queue) > queued {
+		select {
+		case f.kick <- struct{}{}:
+		default: // the loop knows already
+		}
+	}
+	return answered
+}
+
+// note sees to what others wait for: readiness, the end of draining, the end of everything. Called with mu held.
+func (f *fleet) note(kind manager.EventKind, changed bool) {
+	switch kind {
+	case manager.Ended:
+		f.leased--
+	case manager.Refusing:
+		f.refusing = true
+	case manager.Stopped:
+		f.stopped = true
+	}
+	if !f.met && (changed || kind == manager.Tick) && f.manager.Met() {
+		f.met = true
+		f.pool.fleetReady()
+	}
+	if f.refusing && f.leased == 0 && f.manager.Waiting() == 0 {
+		f.refusing = false
+		close(f.drained)
+	}
+	if f.stopped && f.manager.Empty() {
+		f.stopped = false
+		close(f.empty)
+	}
+}
+
+// run carries the manager's actions out until ctx ends and everything is deleted.
+func (f *fleet) run(ctx context.Context) error {
+	var jobs sync.WaitGroup
+	defer jobs.Wait()
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	jobs.Go(func() { f.loop(ctx, work, &jobs) })
+	f.step(manager.Event{Kind: manager.Tick})
+	<-ctx.Done()
+	f.step(manager.Event{Kind: manager.Stopped})
+	bound := time.NewTimer(StopMax)
+	defer bound.Stop()
+	select {
+	case <-f.empty:
+		return nil
+	case <-bound.C:
+		return kiln.Errorf(kiln.KindInternal, "pool: stop", "Instances of fleet %s were left after %s.", f.name, StopMax)
+	}
+}
+
+// loop tells events and starts jobs in the order the manager gave them, and ticks. Starts end with ctx, deletions and the
+// loop itself with work.
+func (f *fleet) loop(ctx, work context.Context, jobs *sync.WaitGroup) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var spare []manager.Action
+	for {
+		select {
+		case <-work.Done():
+			return
+		case <-timer.C:
+			f.tick()
+		case <-f.kick:
+		}
+		f.mu.Lock()
+		queue := f.queue
+		f.queue = spare[:0]
+		wake := f.wake
+		f.mu.Unlock()
+		for i := range queue {
+			if queue[i].Kind == manager.Tell {
+				f.pool.config.Emit(queue[i].Event)
+				continue
+			}
+			a := queue[i]
+			jobs.Go(func() { f.perform(ctx, work, &a) })
+		}
+		clear(queue)
+		spare = queue
+		if !wake.IsZero() {
+			timer.Reset(max(time.Until(wake), 0))
+		}
+	}
+}
+
+// tick tells the manager that the time it asked for has come.
+func (f *fleet) tick() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wake = time.Time{}
+	f.stepLocked(manager.Event{Kind: manager.Tick}, nil)
+}
+
+// perform carries one action out and answers the manager.
+func (f *fleet) perform(ctx, work context.Context, a *manager.Action) {
+	n, log := f.pool.config.Node, f.pool.config.Logger
+	switch a.Kind {
+	case manager.Boot:
+		bootID, err := n.BootInstance(ctx, node.Boot{
+			ID: a.Instance, Configuration: a.Configuration, AllowanceMiB: a.AllowanceMiB, Urgent: a.Urgent,
+		})
+		if err != nil && ctx.Err() == nil {
+			log.Warn("instance did not boot", "instance", a.Instance, "configuration", a.Configuration, "error", err)
+		}
+		f.step(manager.Event{Kind: manager.Booted, Instance: a.Instance, BootID: bootID, Err: err})
+	case manager.Prepare:
+		p := node.Prepare{ID: a.Container, Instance: a.Instance, Runtime: a.Configuration.Runtime, Urgent: a.Urgent}
+		if a.Fresh {
+			p.Fresh = bindOf(a)
+		}
+		pid, err := n.PrepareContainer(ctx, p)
+		if err != nil && ctx.Err() == nil {
+			log.Warn("container was not prepared", "container", a.Container, "instance", a.Instance, "error", err)
+		}
+		f.step(manager.Event{Kind: manager.Prepared, Container: a.Container, PID: pid, Err: err})
+	case manager.Bind:
+		init, err := n.BindContainer(ctx, *bindOf(a))
+		if err != nil && ctx.Err() == nil {
+			log.Warn("container was not bound", "container", a.Container, "instance", a.Instance, "error", err)
+		}
+		f.step(manager.Event{Kind: manager.Bound, Container: a.Container, Init: init, Err: err})
+	case manager.Hasten:
+		n.Hasten(a.Instance, a.Container)
+	case manager.DeleteContainer:
+		f.delete(work, a, func() error { return n.DeleteContainer(work, a.Container) })
+		f.step(manager.Event{Kind: manager.Deleted, Container: a.Container})
+	case manager.DeleteInstance:
+		f.delete(work, a, func() error { return n.DeleteInstance(work, a.Instance) })
+		f.step(manager.Event{Kind: manager.Deleted, Instance: a.Instance})
+	}
+}
+
+// delete tries a deletion until it succeeds or deleteAttempts are used up. Then the next start's cleaning-up has it.
+func (f *fleet) delete(work context.Context, a *manager.Action, try func() error) {
+	select {
+	case f.deletes <- struct{}{}:
+		defer func() { <-f.deletes }()
+	case <-work.Done():
+		return
+	}
+	pause := deletePause
+	for attempt := 1; ; attempt++ {
+		err := try()
+		if err == nil || work.Err() != nil {
+			return
+		}
+		f.pool.config.Logger.Error("deletion failed", "instance", a.Instance, "container", a.Container, "attempt", attempt, "error", err)
+		if attempt == deleteAttempts {
+			return
+		}
+		again := time.NewTimer(pause)
+		pause *= 2
+		select {
+		case <-again.C:
+		case <-work.Done():
+			again.Stop()
+			return
+		}
+	}
+}
+
+func bindOf(a *manager.Action) *node.Bind {
+	return &node.Bind{
+		Container: a.Container, Instance: a.Instance, Runtime: a.Configuration.Runtime,
+		Version: a.Version, Amounts: a.Amounts, RequestID: a.RequestID,
+	}
+}
+
+// lease is what a delivered request got.
+func (f *fleet) lease(r *manager.Request) Lease {
+	return Lease{
+		RequestID: r.ID, Container: r.Container, Instance: r.Instance, Node: f.pool.config.Node.ID(), Fleet: f.name,
+		Driver: r.Configuration.Driver, Runtime: r.Configuration.Runtime,
+		Path: r.Path, Choice: r.Choice, Amounts: r.Amounts, Init: r.Init,
+	}
+}
