@@ -15,7 +15,7 @@ const (
 	goOn     after = iota // read the next request
 	waits                 // it is parked: nobody's until somebody resumes it
 	ends                  // close it
-	answered              // Execute has its answer; the 202 is owed
+	answered              // Execute has its answer; the 202 may be owed
 )
 
 // past is a deadline that ends a read at once.
@@ -194,9 +194,13 @@ func (s *Session) takeAnswer(c *conn, r *request, direct bool) after {
 		if !s.send(c, refuseTooLarge(s.c.MaxBodyBytes)) || c.ending {
 			return ends
 		}
+		if direct {
+			return answered
+		}
 		return goOn
 	}
 	if direct {
+		c.owed = true
 		return answered
 	}
 	return s.reply(c, accepted)

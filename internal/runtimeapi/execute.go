@@ -158,8 +158,7 @@ func (x *execution) listen(c *conn) {
 			x.letGo(c, false)
 			return
 		case answered:
-			c.owed = true
-			if !c.ending && c.nextBuffered() && x.repark(c) {
+			if c.owed && !c.ending && c.nextBuffered() && x.repark(c) {
 				return
 			}
 			x.letGo(c, true)

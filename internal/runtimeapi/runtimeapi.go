@@ -285,13 +285,13 @@ func (s *Session) add(c *conn) bool {
 	return true
 }
 
-// remove closes a connection and forgets it.
+// remove forgets a connection and closes it.
 func (s *Session) remove(c *conn) {
-	_ = c.Close()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	delete(s.conns, c)
 	if s.exit != nil && len(s.conns) == 0 {
 		s.signal()
 	}
+	s.mu.Unlock()
+	_ = c.Close() // last: a peer that sees it may connect again at once
 }
