@@ -124,13 +124,15 @@ func Guest(tb testing.TB, name string) []byte {
 	return b
 }
 
-// goGuests holds each compiled guest, built once a run: a cache, not state.
-var goGuests sync.Map // name → func() ([]byte, error)
+// goGuests gives each compiled guest, the main package test/guests/NAME, built once a run.
+var goGuests = map[string]func() ([]byte, error){
+	"probe": goGuest("probe"),
+	"awsgo": goGuest("awsgo"),
+	"tool":  goGuest("tool"),
+}
 
-// GoGuest gives a compiled test function: the main package test/guests/NAME.
-func GoGuest(tb testing.TB, name string) []byte {
-	tb.Helper()
-	build, _ := goGuests.LoadOrStore(name, sync.OnceValues(func() ([]byte, error) {
+func goGuest(name string) func() ([]byte, error) {
+	return sync.OnceValues(func() ([]byte, error) {
 		dir, err := os.MkdirTemp("", "kilntest-guest-")
 		if err != nil {
 			return nil, err
@@ -141,8 +143,13 @@ func GoGuest(tb testing.TB, name string) []byte {
 			return nil, err
 		}
 		return os.ReadFile(path)
-	}))
-	b, err := build.(func() ([]byte, error))()
+	})
+}
+
+// GoGuest gives a compiled test function: "probe", "awsgo" or "tool".
+func GoGuest(tb testing.TB, name string) []byte {
+	tb.Helper()
+	b, err := goGuests[name]()
 	if err != nil {
 		tb.Fatal(err)
 	}
