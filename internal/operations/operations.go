@@ -65,6 +65,8 @@ type Operations struct {
 	cfg  Config
 	mux  *http.ServeMux
 	runs chan struct{} // one place for each request with code of its own
+	// patterns are what mux serves.
+	patterns []string
 }
 
 // New makes the API.
@@ -108,6 +110,7 @@ type call struct {
 
 // route adds an operation: who signed the request is found out first.
 func (o *Operations) route(pattern string, serve func(*call) error) {
+	o.patterns = append(o.patterns, pattern)
 	o.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		c := &call{w: w, Request: r, id: newRequestID()}
 		if err := o.answer(c, serve); err != nil {
