@@ -92,12 +92,17 @@ func (e *Engine) open(ctx context.Context, bucket string, hook func(Change)) (*D
 	}
 	d := &Documents{engine: e, bucket: bucket, kv: kv, stream: stream, hook: hook,
 		down: make(chan struct{}), copies: map[string]Document{}}
-	watch, err := kv.WatchAll(e.life)
+	life, end := context.WithCancel(e.life)
+	watch, err := kv.WatchAll(life)
 	if err != nil {
+		end()
 		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the bucket cannot be watched", err)
 	}
 	loaded := make(chan bool, 1) // true when an old mark of a deletion was seen
-	e.watches.Go(func() { d.apply(watch, loaded) })
+	e.watches.Go(func() {
+		defer end()
+		d.apply(life, watch, loaded)
+	})
 	select {
 	case marks := <-loaded:
 		if marks {
@@ -107,6 +112,7 @@ func (e *Engine) open(ctx context.Context, bucket string, hook func(Change)) (*D
 	case <-d.down:
 		return nil, kiln.Errorf(kiln.KindUnavailable, op, "the bucket %q ended while it was read", bucket)
 	case <-ctx.Done():
+		end()
 		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the bucket was not read in time", context.Cause(ctx))
 	}
 }
@@ -179,10 +185,13 @@ func (d *Documents) Each(prefix string) iter.Seq2[string, Document] {
 }
 
 // Create writes a document that must not exist and gives its revision. Kinds: KindConflict (it exists), KindTooLarge,
-// KindInvalid (key), KindUnavailable (it may have been written or not).
+// KindInvalid (key), KindUnavailable (the disk is nearly full, or: it may have been written or not).
 func (d *Documents) Create(ctx context.Context, key string, value []byte) (uint64, error) {
 	const op = "engine: create document"
 	if err := checkWrite(op, key, value); err != nil {
+		return 0, err
+	}
+	if err := d.engine.room(op); err != nil {
 		return 0, err
 	}
 	return d.write(ctx, op, func(ctx context.Context) (uint64, error) { return d.kv.Create(ctx, escapeKey(key), value) })
@@ -198,6 +207,9 @@ func (d *Documents) Update(ctx context.Context, key string, value []byte, revisi
 	}
 	if revision == 0 { // to the store that would mean: must not exist
 		return 0, kiln.Errorf(kiln.KindInvalid, op, "no document is at revision 0")
+	}
+	if err := d.engine.room(op); err != nil {
+		return 0, err
 	}
 	return d.write(ctx, op, func(ctx context.Context) (uint64, error) {
 		return d.kv.Update(ctx, escapeKey(key), value, revision)
@@ -273,18 +285,18 @@ func (d *Documents) await(ctx context.Context, op string, revision uint64) error
 }
 
 // apply carries what the store tells into the local copy until the watch ends.
-func (d *Documents) apply(watch jetstream.KeyWatcher, loaded chan<- bool) {
+func (d *Documents) apply(life context.Context, watch jetstream.KeyWatcher, loaded chan<- bool) {
 	defer close(d.down)
 	defer watch.Stop()
 	old, marks := time.Now().Add(-markerAge), false
 	for {
 		select {
-		case <-d.engine.life.Done():
+		case <-life.Done():
 			return
 		case entry, ok := <-watch.Updates():
 			switch {
 			case !ok:
-				if d.engine.life.Err() == nil {
+				if life.Err() == nil {
 					d.engine.logger.Error("engine watch ended", "bucket", d.bucket)
 				}
 				return

@@ -24,6 +24,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sys/unix"
 )
 
 // Bounds of the engine.
@@ -38,6 +39,8 @@ const (
 	startLimit = 2 * time.Minute
 	// writeLimit bounds one write when ctx has no nearer deadline. A store that does not answer for so long is broken.
 	writeLimit = 10 * time.Second
+	// DefaultReserveBytes is the free disk space below which nothing new is written: 64 MiB.
+	DefaultReserveBytes = 64 << 20
 	// headerBytes is room for the headers that come with a value, in bytes.
 	headerBytes = 8 << 10
 )
@@ -48,14 +51,19 @@ type Config struct {
 	Dir string
 	// Logger is told what the embedded server says. Required.
 	Logger *slog.Logger
+	// ReserveBytes is the free disk space below which writes other than deletions are refused; DefaultReserveBytes when 0. A
+	// disk that is really full leaves the store broken until the next start.
+	ReserveBytes int64
 }
 
 // Engine is a running embedded JetStream and the one connection to it.
 type Engine struct {
-	logger *slog.Logger
-	server *server.Server
-	conn   *nats.Conn
-	js     jetstream.JetStream
+	dir     string
+	reserve int64
+	logger  *slog.Logger
+	server  *server.Server
+	conn    *nats.Conn
+	js      jetstream.JetStream
 
 	// life ends when Close is called; the watches hang on it.
 	life    context.Context
@@ -86,7 +94,10 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{logger: cfg.Logger, server: srv, buckets: map[string]struct{}{}}
+	e := &Engine{dir: dir, reserve: cfg.ReserveBytes, logger: cfg.Logger, server: srv, buckets: map[string]struct{}{}}
+	if e.reserve == 0 {
+		e.reserve = DefaultReserveBytes
+	}
 	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	if err := e.connect(); err != nil {
 		e.Close()
@@ -148,6 +159,19 @@ func (e *Engine) connect() error {
 		return kiln.Wrap(kiln.KindInternal, op, "the embedded server has no store", err)
 	}
 	e.js = js
+	return nil
+}
+
+// room refuses a write that would eat into the reserve of disk space.
+func (e *Engine) room(op string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(e.dir, &fs); err != nil {
+		return kiln.Wrap(kiln.KindUnavailable, op, "the free disk space cannot be read", err)
+	}
+	if free := int64(fs.Bavail) * fs.Bsize; free < e.reserve {
+		return kiln.Errorf(kiln.KindUnavailable, op, "the disk of the data directory is nearly full: %d MiB are free, %d MiB are "+
+			"kept in reserve; make room and try again", free>>20, e.reserve>>20)
+	}
 	return nil
 }
 

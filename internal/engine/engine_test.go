@@ -1,10 +1,13 @@
 package engine
 
 import (
+	"bufio"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -195,6 +198,88 @@ func TestOpensAfterKill(t *testing.T) {
 	}
 }
 
+// writerDir tells the test binary, run again, to be the writer that TestOpensAfterKill9 kills.
+const writerDir = "KILN_ENGINE_TEST_WRITER"
+
+// Every write a process was told of before it was killed is there when its directory is opened again, and again after a
+// second kill.
+func TestOpensAfterKill9(t *testing.T) {
+	if dir := os.Getenv(writerDir); dir != "" {
+		writeUntilKilled(t, dir)
+	}
+	dir := t.TempDir()
+	acknowledged := map[string]bool{}
+	for range 2 {
+		writer := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestOpensAfterKill9$")
+		writer.Env = append(os.Environ(), writerDir+"="+dir)
+		out, err := writer.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := writer.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for n := 0; lines.Scan(); n++ {
+			acknowledged[lines.Text()] = true
+			if n == 100 { // what it writes until it is gone is read as well
+				if err := writer.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := writer.Wait(); err == nil || len(acknowledged) < 100 {
+			t.Fatalf("the writer ended by itself after %d writes: %v", len(acknowledged), err)
+		}
+	}
+	d := documents(t, open(t, dir), "things", nil)
+	for key := range acknowledged {
+		if _, ok := d.Get(key); !ok {
+			t.Errorf("%q is lost", key)
+		}
+	}
+}
+
+// writeUntilKilled writes documents with four goroutines and tells of each on standard output.
+func writeUntilKilled(t *testing.T, dir string) {
+	d := documents(t, open(t, dir), "things", nil)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				key := rand.Text()
+				if _, err := d.Create(t.Context(), key, []byte(key)); err != nil {
+					t.Error(err)
+					return
+				}
+				os.Stdout.WriteString(key + "\n")
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Below the reserve of disk space nothing new is written, deleting and reading go on, and the message says what to do.
+func TestReserve(t *testing.T) {
+	e := open(t, t.TempDir())
+	d := documents(t, e, "things", nil)
+	revision, err := d.Create(t.Context(), "a", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.reserve = 1 << 62
+	if _, err := d.Create(t.Context(), "b", nil); kiln.KindOf(err) != kiln.KindUnavailable ||
+		!strings.Contains(err.Error(), "nearly full") {
+		t.Fatal(err)
+	}
+	if _, err := d.Update(t.Context(), "a", nil, revision); kiln.KindOf(err) != kiln.KindUnavailable {
+		t.Fatal(err)
+	}
+	if err := d.Delete(t.Context(), "a", revision); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A value of the greatest size is taken, one byte more is too large; keys of no use are refused; a bucket opens once.
 func TestBounds(t *testing.T) {
 	e := open(t, t.TempDir())
@@ -306,4 +391,22 @@ func BenchmarkCreateParallel(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkSync measures the disk's own append and fsync, the floor of every write.
+func BenchmarkSync(b *testing.B) {
+	f, err := os.Create(filepath.Join(b.TempDir(), "f"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	block := make([]byte, 200)
+	for b.Loop() {
+		if _, err := f.Write(block); err != nil {
+			b.Fatal(err)
+		}
+		if err := f.Sync(); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -72,7 +72,7 @@ func (r *Registry) UpdateAlias(ctx context.Context, owner kiln.AccountID, name, 
 			return nil, r.aliasNotFound(op, owner, name, alias)
 		}
 		if u.Revision != "" && u.Revision != old.Revision {
-			return nil, staleRevision(op, "GetAlias")
+			return nil, staleRevision(op)
 		}
 		a := *old
 		if u.Version != nil {
@@ -101,7 +101,7 @@ func (r *Registry) putAlias(op string, f *Function, a *Alias) error {
 		return r.notFound(op, f.Account, f.Name, a.Version)
 	}
 	if len(a.Weights) > 1 {
-		return invalid(op, "An alias routes to at most two versions.")
+		return invalid(op, "Number of items in AdditionalVersionWeights cannot be greater than 1")
 	}
 	for version, weight := range a.Weights {
 		switch {

@@ -181,7 +181,7 @@ func (r *Registry) update(ctx context.Context, op string, owner kiln.AccountID, 
 			return nil, r.busy(op, f)
 		}
 		if revision != "" && revision != f.Latest.Revision {
-			return nil, staleRevision(op, "GetFunction/GetFunctionConfiguration")
+			return nil, staleRevision(op)
 		}
 		v := copyVersion(f.Latest)
 		if err := set(v); err != nil {
@@ -232,7 +232,7 @@ func (r *Registry) PublishVersion(ctx context.Context, owner kiln.AccountID, nam
 			return nil, r.busy(op, f)
 		}
 		if in.Revision != "" && in.Revision != f.Latest.Revision {
-			return nil, staleRevision(op, "GetFunction/GetFunctionConfiguration")
+			return nil, staleRevision(op)
 		}
 		if now := CodeSHA256(f.Latest.Package); in.CodeSHA256 != "" && in.CodeSHA256 != now {
 			return nil, invalid(op, "CodeSHA256 (%s) is different from current CodeSHA256 in $LATEST (%s). "+

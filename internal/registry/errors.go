@@ -33,9 +33,9 @@ func (r *Registry) busy(op string, f *Function) error {
 		kiln.FunctionARN(r.cfg.Region, f.Account, f.Name, ""))
 }
 
-func staleRevision(op, what string) error {
-	return kiln.Errorf(kiln.KindPrecondition, op, "The RevisionId provided does not match the latest RevisionId. "+
-		"Call the %s API to retrieve the latest RevisionId", what)
+func staleRevision(op string) error {
+	return kiln.Errorf(kiln.KindPrecondition, op, "The Revision Id provided does not match the latest Revision Id. "+
+		"Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
 }
 
 func invalid(op, format string, args ...any) error {

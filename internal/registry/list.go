@@ -80,22 +80,59 @@ func (e *entry) version(number string) (Configuration, bool) {
 }
 
 // List gives a page of an account's functions by name, each as $LATEST is; with all, each followed by its published
-// versions (a page then counts functions). next is the marker of the page after, empty at the end. Kinds: KindInvalid.
+// versions. next is the marker of the page after, empty at the end. Kinds: KindInvalid (marker).
 func (r *Registry) List(owner kiln.AccountID, all bool, page Page) (list []Configuration, next string, err error) {
-	names, next, err := page.cut("registry: list functions", r.names(owner))
-	for _, name := range names {
+	const op = "registry: list functions"
+	keys := r.names(owner)
+	if all {
+		keys = r.versionKeys(owner, keys)
+	}
+	keys, next, err = page.cut(op, keys)
+	for _, key := range keys {
+		name, number, _ := strings.Cut(key, separator)
 		e := r.entry(owner, name)
 		if e == nil { // deleted since
 			continue
 		}
-		list = append(list, e.head.configuration())
-		for i := range e.head.Versions {
-			if c, ok := e.version(decimal(e.head.Versions[i].Number)); ok && all {
-				list = append(list, c)
-			}
+		if c, ok := e.at(number); ok {
+			list = append(list, c)
 		}
 	}
 	return list, next, err
+}
+
+// separator stands between a name and a number in a key, below all that a name can hold, so that keys sort as names do.
+const separator = "\x00"
+
+// versionKeys gives a key for each version of the functions.
+func (r *Registry) versionKeys(owner kiln.AccountID, names []string) []string {
+	var keys []string
+	for _, name := range names {
+		if e := r.entry(owner, name); e != nil {
+			for _, number := range e.numbers() {
+				keys = append(keys, name+separator+number)
+			}
+		}
+	}
+	return keys
+}
+
+// numbers gives a function's versions by number, in a form that text sorts as numbers do; $LATEST is first, as 0.
+func (e *entry) numbers() []string {
+	keys := make([]string, 0, 1+len(e.head.Versions))
+	keys = append(keys, sortable(0))
+	for i := range e.head.Versions {
+		keys = append(keys, sortable(e.head.Versions[i].Number))
+	}
+	return keys
+}
+
+// at gives the version that one of numbers means; none means $LATEST.
+func (e *entry) at(number string) (Configuration, bool) {
+	if number = strings.TrimLeft(number, "0"); number != "" {
+		return e.version(number)
+	}
+	return e.head.configuration(), true
 }
 
 // names gives an account's functions by name.
@@ -122,17 +159,9 @@ func (r *Registry) Versions(owner kiln.AccountID, name string, page Page) (list 
 	if e == nil {
 		return nil, "", r.notFound(op, owner, name, "")
 	}
-	keys := make([]string, 0, 1+len(e.head.Versions))
-	keys = append(keys, sortable(0))
-	for i := range e.head.Versions {
-		keys = append(keys, sortable(e.head.Versions[i].Number))
-	}
-	keys, next, err = page.cut(op, keys)
+	keys, next, err := page.cut(op, e.numbers())
 	for _, key := range keys {
-		number := strings.TrimLeft(key, "0")
-		if number == "" {
-			list = append(list, e.head.configuration())
-		} else if c, ok := e.version(number); ok {
+		if c, ok := e.at(key); ok {
 			list = append(list, c)
 		}
 	}

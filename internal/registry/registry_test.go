@@ -78,7 +78,7 @@ func (h *house) settleNow() {
 		if !ok {
 			return
 		}
-		if err := h.settle(h.t.Context(), f); err != nil {
+		if err := h.settle(h.t.Context(), f, true); err != nil {
 			h.t.Fatal(err)
 		}
 	}
@@ -219,7 +219,7 @@ func TestUpdate(t *testing.T) {
 	}
 	h.settleNow()
 	_, err = h.UpdateCode(t.Context(), owner, "f", CodeUpdate{Package: digest("d"), Revision: first.Version.Revision})
-	wants(t, err, kiln.KindPrecondition, "RevisionId")
+	wants(t, err, kiln.KindPrecondition, "Revision Id")
 	if c, err := h.UpdateCode(t.Context(), owner, "f", CodeUpdate{Package: digest("d"), DryRun: true}); err != nil ||
 		c.Version.Package != digest("d") {
 		t.Fatal(c, err)
@@ -318,10 +318,10 @@ func TestAliases(t *testing.T) {
 	_, err = h.Alias(owner, "f", "x")
 	wants(t, err, kiln.KindNotFound, "Cannot find alias arn: "+arn+"f:x")
 	for text, weights := range map[string]map[string]float64{
-		"at most two":      {"2": 0.1, "3": 0.1},
-		"$LATEST":          {kiln.Latest: 0.5},
-		"already included": {"1": 0.5},
-		"between":          {"2": 1.5},
+		"cannot be greater than 1": {"2": 0.1, "3": 0.1},
+		"$LATEST":                  {kiln.Latest: 0.5},
+		"already included":         {"1": 0.5},
+		"between":                  {"2": 1.5},
 	} {
 		_, err := h.UpdateAlias(ctx, owner, "f", "live", AliasUpdate{Weights: weights})
 		wants(t, err, kiln.KindInvalid, text)
@@ -533,8 +533,9 @@ func TestPages(t *testing.T) {
 	if want := "[a:$LATEST a:1 a:2 a:3 a:4 a:5 a:6 a:7 a:8 a:9 a:10 a:11]"; fmt.Sprint(got) != want {
 		t.Fatalf("got %v", got)
 	}
-	if all, _, _ := h.List(owner, true, Page{}); len(all) != 5+11 {
-		t.Fatal(len(all))
+	got = walk(func(p Page) ([]Configuration, string, error) { return h.List(owner, true, p) })
+	if len(got) != 5+11 || got[11] != "a:11" || got[12] != "b:$LATEST" {
+		t.Fatalf("got %v", got)
 	}
 	_, _, err := h.List(owner, false, Page{Marker: "!"})
 	wants(t, err, kiln.KindInvalid, "Marker")

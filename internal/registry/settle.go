@@ -12,7 +12,7 @@ import (
 const (
 	// settlers is how many functions are verified at once.
 	settlers = 4
-	// settleTries bounds the tries to settle one function when something needed is out of reach; the next start begins anew.
+	// settleTries bounds the tries to settle one function when something needed is out of reach. After the last it fails.
 	settleTries = 8
 	// settlePause is the pause after the first of them; each further one is twice as long.
 	settlePause = 100 * time.Millisecond
@@ -23,6 +23,7 @@ const (
 	creatingReason = "The function is being created."
 	creatingCode   = "Creating"
 	failedCode     = "InvalidZipFileException"
+	ourFaultCode   = "InternalError"
 )
 
 // Run verifies the packages of new and updated functions and makes them active, or failed, until ctx ends. Those that a
@@ -75,7 +76,7 @@ func (r *Registry) wakeOne() {
 func (r *Registry) settleOrGiveUp(ctx context.Context, f id) {
 	pause := settlePause
 	for try := 1; ; try++ {
-		err := r.settle(ctx, f)
+		err := r.settle(ctx, f, try == settleTries)
 		if err == nil || ctx.Err() != nil || kiln.KindOf(err) == kiln.KindNotFound {
 			return
 		}
@@ -92,8 +93,9 @@ func (r *Registry) settleOrGiveUp(ctx context.Context, f id) {
 	}
 }
 
-// settle verifies what a function waits for and writes what came of it. An error means: try again.
-func (r *Registry) settle(ctx context.Context, f id) error {
+// settle verifies what a function waits for and writes what came of it. An error means: try again. In the last try a package
+// out of reach fails the function, which could not be changed as long as it waits.
+func (r *Registry) settle(ctx context.Context, f id, last bool) error {
 	const op = "registry: settle function"
 	e := r.entry(f.account, f.name)
 	if e == nil || !e.head.unsettled() {
@@ -101,7 +103,7 @@ func (r *Registry) settle(ctx context.Context, f id) error {
 	}
 	checked := e.head.current()
 	verdict := r.cfg.Verify(ctx, checked.Package)
-	if verdict != nil && (ctx.Err() != nil || mayPass(verdict)) {
+	if verdict != nil && (ctx.Err() != nil || mayPass(verdict) && !last) {
 		return verdict
 	}
 	_, err := r.change(ctx, op, f.account, f.name, func(f *Function) (*kiln.Version, error) {
@@ -117,18 +119,24 @@ func (r *Registry) settle(ctx context.Context, f id) error {
 // mayPass reports whether an error of Verify says nothing about the package.
 func mayPass(err error) bool {
 	k := kiln.KindOf(err)
-	return k == kiln.KindUnavailable || k == kiln.KindInternal
+	return err != nil && (k == kiln.KindUnavailable || k == kiln.KindInternal)
 }
 
 // settled writes down that the package a function waited for is good, with a nil verdict, or why it is not.
 func (f *Function) settled(verdict error) {
 	reason := ""
+	if verdict != nil {
+		reason = "The package could not be verified."
+	}
 	if e, ok := errors.AsType[*kiln.Error](verdict); ok {
 		reason = e.Message
 	}
-	state := StateActive
+	state, code := StateActive, failedCode
 	if verdict != nil {
 		state = StateFailed
+	}
+	if mayPass(verdict) {
+		code = ourFaultCode
 	}
 	waited := f.current().Package
 	for i := range f.Versions {
@@ -145,9 +153,9 @@ func (f *Function) settled(verdict error) {
 	case verdict == nil:
 		f.Status = Status{State: StateActive, LastUpdate: UpdateSuccessful}
 	case updated: // what ran before still does
-		f.LastUpdate, f.LastUpdateReason, f.LastUpdateReasonCode = UpdateFailed, reason, failedCode
+		f.LastUpdate, f.LastUpdateReason, f.LastUpdateReasonCode = UpdateFailed, reason, code
 	default:
-		f.Status = Status{State: StateFailed, StateReason: reason, StateReasonCode: failedCode,
-			LastUpdate: UpdateFailed, LastUpdateReason: reason, LastUpdateReasonCode: failedCode}
+		f.Status = Status{State: StateFailed, StateReason: reason, StateReasonCode: code,
+			LastUpdate: UpdateFailed, LastUpdateReason: reason, LastUpdateReasonCode: code}
 	}
 }
