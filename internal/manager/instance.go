@@ -53,6 +53,7 @@ func (m *Manager) newInstance(now time.Time, c kiln.Configuration, account kiln.
 	}
 	m.newest = in
 	m.instances[in.place.ID] = in
+	m.index.Update(&in.place)
 	m.tell(now, kiln.EventInstanceCreate, cause, in, nil, request)
 	m.do(Action{Kind: Boot, Instance: in.place.ID, Configuration: c, AllowanceMiB: m.settings.AllowanceMiB, Urgent: account != ""})
 	return in
