@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kiln/internal/sandbox"
 	"kiln/internal/server"
 )
 
@@ -22,6 +23,12 @@ func (a *app) serveCommand() *cobra.Command {
 			cfg, err := a.loadConfig(c, file)
 			if err != nil {
 				return err
+			}
+			if cfg.Driver != "process" {
+				// Executes this program once more in place; what is above happens twice, and does nothing but read.
+				if _, err := sandbox.Enter(); err != nil {
+					return err
+				}
 			}
 			return server.Run(c.Context(), cfg, newLogger(cfg, a.stderr), a.stdout)
 		},
