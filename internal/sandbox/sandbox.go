@@ -82,8 +82,10 @@ func Enter() (Sandbox, error) {
 	if err != nil {
 		return Sandbox{}, kiln.Wrap(kiln.KindInternal, op, "cannot find the program's own file", err)
 	}
-	environment := append(os.Environ(), enteredVariable+"="+made)
-	err = syscall.Exec(program, os.Args, environment)
+	if err := os.Setenv(enteredVariable, made); err != nil { // in place of a stale one, or there would be no end
+		return Sandbox{}, kiln.Wrap(kiln.KindInternal, op, "cannot mark the namespace as entered", err)
+	}
+	err = syscall.Exec(program, os.Args, os.Environ())
 	return Sandbox{}, kiln.Wrap(kiln.KindInternal, op, "cannot execute the program again", err)
 }
 

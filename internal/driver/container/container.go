@@ -147,9 +147,10 @@ func (d *Driver) open(ctx context.Context) (err error) {
 		return err
 	}
 	if d.disks, err = sandbox.OpenDisks(filepath.Join(d.c.Dir, "disks")); err != nil {
-		d.notes = append(d.notes, "The private /tmp of a container is in memory and counts to the function's memory: "+message(err)+".")
+		d.c.Logger.Warn("the private /tmp of containers is in memory", "error", err)
 		d.disks = nil
 	}
+	d.describe()
 	d.networks = sandbox.NewNetworks(d.c.Networks, d.c.Logger)
 	return nil
 }
@@ -305,12 +306,4 @@ func (d *Driver) container(id kiln.ContainerID) *container {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.containers[id]
-}
-
-// message is an error's sentence for people.
-func message(err error) string {
-	if e, ok := errors.AsType[*kiln.Error](err); ok {
-		return e.Message
-	}
-	return err.Error()
 }

@@ -260,3 +260,15 @@ func TestFifty(t *testing.T) {
 	group.Wait()
 	t.Logf("50 containers in %v", time.Since(begin))
 }
+
+// A probe says what works here and leaves nothing.
+func TestProbe(t *testing.T) {
+	needContainers(t)
+	capabilities, err := Probe(t.Context())
+	if err != nil || !capabilities.Isolated || !capabilities.Limits || !capabilities.Resize {
+		t.Fatalf("%+v %v", capabilities, err)
+	}
+	for _, n := range capabilities.Notes {
+		t.Log(n)
+	}
+}
