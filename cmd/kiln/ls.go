@@ -17,8 +17,8 @@ import (
 func columns(kind string) string {
 	return map[string]string{
 		"functions":  "name runtime handler memoryMiB timeoutSeconds state codeBytes modified",
-		"nodes":      "",
-		"pools":      "",
+		"nodes":      "id driver isolated limits instances containers processors version startedAt",
+		"pools":      "fleet pool driver runtime shape target instances booting draining containers busy memoryUsedMiB memoryMiB",
 		"instances":  "id pool state account fleet driver runtimes shape bootedAt codeCache",
 		"containers": "id instance state function version pid memoryMiB",
 		"executions": "times.received requestId function versionExecuted path outcome durationMs memory.used instance container",
@@ -190,6 +190,9 @@ func cell(v any) string {
 			words = append(words, word)
 		}
 		return orDash(strings.Join(words, ","))
+	}
+	if shape, ok := v.(map[string]any); ok && shape["cpus"] != nil {
+		return fmt.Sprintf("%vMiB/%vcpu", shape["memoryMiB"], shape["cpus"])
 	}
 	b, err := json.Marshal(v)
 	if err != nil {

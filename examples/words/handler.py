@@ -3,6 +3,6 @@
 import collections
 
 
-async def handler(event, context):
+def handler(event, context):
     words = collections.Counter(event.get("text", "").lower().split())
     return {"words": sum(words.values()), "most": words.most_common(3)}

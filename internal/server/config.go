@@ -47,13 +47,12 @@ type Config struct {
 	CodeCache   int64 `key:"code.cache" default:"4096" min:"256" max:"16777216" unit:"MiB" meaning:"disk for unpacked packages on this node; packages in use are kept even beyond it"`
 	DiskReserve int64 `key:"disk.reserve" default:"512" min:"0" max:"16777216" unit:"MiB" meaning:"free disk under data that is left alone: with less, new code is refused and what exists keeps running"`
 
-	LedgerExecutions int   `key:"ledger.executions" default:"100000" min:"1000" max:"100000000" unit:"records" meaning:"execution records kept; the oldest go first"`
-	LedgerEvents     int   `key:"ledger.events" default:"100000" min:"1000" max:"100000000" unit:"events" meaning:"events of instances, containers and code kept; the oldest go first"`
-	LogsFunction     int64 `key:"logs.function" default:"16" min:"1" max:"1048576" unit:"MiB" meaning:"log kept for each function; the oldest lines go first"`
-	LogsTotal        int64 `key:"logs.total" default:"1024" min:"1" max:"16777216" unit:"MiB" meaning:"log kept for all functions together; the oldest lines go first"`
+	LedgerRecords int64 `key:"ledger.records" default:"1024" min:"16" max:"16777216" unit:"MiB" meaning:"disk for execution records; the oldest go first"`
+	LedgerEvents  int64 `key:"ledger.events" default:"256" min:"16" max:"16777216" unit:"MiB" meaning:"disk for events of instances, containers and code; the oldest go first"`
+	LogsFunction  int64 `key:"logs.function" default:"16" min:"1" max:"1048576" unit:"MiB" meaning:"log kept for each function; the oldest lines go first"`
+	LogsTotal     int64 `key:"logs.total" default:"1024" min:"1" max:"16777216" unit:"MiB" meaning:"log kept for all functions together; the oldest lines go first"`
 
 	HTTPConnections int           `key:"http.connections" default:"10000" min:"16" max:"1000000" unit:"connections" meaning:"the most connections held open at once; more wait to be accepted"`
-	HTTPHeader      int           `key:"http.header" default:"65536" min:"8192" max:"1048576" unit:"bytes" meaning:"the most a request's line and headers may take"`
 	HTTPRead        time.Duration `key:"http.read" default:"1m" min:"1s" max:"15m" unit:"duration" meaning:"the most reading one request may take"`
 	HTTPIdle        time.Duration `key:"http.idle" default:"2m" min:"1s" max:"1h" unit:"duration" meaning:"how long a connection without a request is kept"`
 
