@@ -240,8 +240,7 @@ func (d *Documents) write(ctx context.Context, op string, do func(context.Contex
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
 	revision, err := do(ctx)
-	// One replica answers a lost race with the one, three with the other.
-	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) || errors.Is(err, jetstream.ErrKeyExists) {
+	if lostRace(err) {
 		if last, err := d.last(ctx); err == nil {
 			_ = d.await(ctx, op, last) // when it is late, who reads again only loses once more
 		}
@@ -251,6 +250,11 @@ func (d *Documents) write(ctx context.Context, op string, do func(context.Contex
 		return 0, kiln.Wrap(kiln.KindUnavailable, op, "the store did not take the write", err)
 	}
 	return revision, d.await(ctx, op, revision)
+}
+
+// lostRace reports whether a write came second. One replica answers so with the one error, three with the other.
+func lostRace(err error) bool {
+	return errors.Is(err, jetstream.ErrKeyRevisionMismatch) || errors.Is(err, jetstream.ErrKeyExists)
 }
 
 // last gives the revision of the bucket's newest write.

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"kiln"
 )
 
@@ -43,7 +45,11 @@ func documents(t testing.TB, e *Engine, bucket string, hook func(Change)) *Docum
 // newest is a conflict and changes nothing; a deleted document can be made again.
 func TestWritesAreSeen(t *testing.T) {
 	var told []string
-	d := documents(t, open(t, t.TempDir()), "things", func(c Change) {
+	var d *Documents
+	d = documents(t, open(t, t.TempDir()), "things", func(c Change) {
+		if doc, there := d.Get(c.Key); there == c.Deleted || there && doc.Revision != c.Document.Revision {
+			t.Errorf("told of %v before it was in the copy", c)
+		}
 		told = append(told, fmt.Sprintf("%s=%s %t", c.Key, c.Document.Value, c.Deleted))
 	})
 	ctx := t.Context()
@@ -82,6 +88,33 @@ func TestWritesAreSeen(t *testing.T) {
 	want := []string{"a/$LATEST=1 false", "a/$LATEST=2 false", "a/$LATEST= true", "a/$LATEST=3 false"}
 	if !slices.Equal(told, want) {
 		t.Fatalf("hook was told %q, want %q", told, want)
+	}
+}
+
+// A lost race is known by either of the store's errors, whatever is wrapped around it.
+func TestLostRace(t *testing.T) {
+	for _, err := range []error{jetstream.ErrKeyExists, jetstream.ErrKeyRevisionMismatch} {
+		if !lostRace(fmt.Errorf("x: %w", err)) {
+			t.Errorf("%v is not known", err)
+		}
+	}
+	if lostRace(nil) || lostRace(jetstream.ErrNoStreamResponse) {
+		t.Error("something else is taken for a lost race")
+	}
+}
+
+// Every write is synced, and the bucket's stream answers no direct reads: see the package's notes on power cuts and staleness.
+func TestSettings(t *testing.T) {
+	e := open(t, t.TempDir())
+	if !e.server.JetStreamConfig().SyncAlways {
+		t.Error("writes are not synced")
+	}
+	if e.server.Addr() != nil {
+		t.Error("the server listens")
+	}
+	info, err := documents(t, e, "things", nil).stream.Info(t.Context())
+	if err != nil || info.Config.AllowDirect || info.Config.MaxMsgsPerSubject != 1 {
+		t.Errorf("%+v %v", info.Config, err)
 	}
 }
 

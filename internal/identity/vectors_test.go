@@ -1,7 +1,11 @@
 package identity
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -87,6 +91,50 @@ func TestPublishedVectors(t *testing.T) {
 		if _, err := i.Authenticate(s); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
+	}
+}
+
+// selfSigned is a request signed by hand with the key of a day and a region.
+func selfSigned(k Key, date, region string) *Signed {
+	const stamp = "20260304T120000Z"
+	mac := func(key []byte, text string) []byte {
+		m := hmac.New(sha256.New, key)
+		m.Write([]byte(text))
+		return m.Sum(nil)
+	}
+	empty := sha256.Sum256(nil)
+	request := sha256.Sum256([]byte("GET\n/\n\nhost:h\nx-amz-date:" + stamp + "\n\nhost;x-amz-date\n" + hex.EncodeToString(empty[:])))
+	scope := date + "/" + region + "/lambda/aws4_request"
+	key := mac(mac(mac(mac([]byte("AWS4"+k.Secret), date), region), "lambda"), "aws4_request")
+	signature := hex.EncodeToString(mac(key, "AWS4-HMAC-SHA256\n"+stamp+"\n"+scope+"\n"+hex.EncodeToString(request[:])))
+	return &Signed{Method: "GET", Path: "/", Host: "h", Fields: []Field{{"x-amz-date", stamp}, {"authorization",
+		"AWS4-HMAC-SHA256 Credential=" + k.ID + "/" + scope + ",SignedHeaders=host;x-amz-date,Signature=" + signature}}}
+}
+
+// A signing key that is kept serves its own region only, however many there are; a day's key is of no use on another day, not
+// even one that is rightly derived; a signature that is wrong in one letter is wrong.
+func TestSigningKeys(t *testing.T) {
+	i := openIdentity(t, t.TempDir())
+	k := defaultKey(t, i)
+	for range 2 {
+		for n := range 2 * signingKeys {
+			s := selfSigned(k, "20260304", fmt.Sprint("region-", n))
+			if _, err := i.Authenticate(s); err != nil {
+				t.Fatal(n, err)
+			}
+			f := &s.Fields[1]
+			last := len(f.Value) - 1
+			f.Value = f.Value[:last] + string("0123456789abcdef"[(strings.IndexByte("0123456789abcdef", f.Value[last])+1)%16])
+			if _, err := i.Authenticate(s); reason(err) != "unauthenticated InvalidSignatureException" {
+				t.Fatal(n, err)
+			}
+		}
+	}
+	if kept := *i.credential(k.ID).signing.Load(); len(kept) != signingKeys {
+		t.Errorf("%d signing keys are kept", len(kept))
+	}
+	if _, err := i.Authenticate(selfSigned(k, "20260303", "r")); reason(err) != "unauthenticated InvalidSignatureException" {
+		t.Error(err)
 	}
 }
 

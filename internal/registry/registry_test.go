@@ -433,6 +433,41 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// What verifying says of one function is not taken for another that has its name by then.
+func TestVerdictOfAnotherFunction(t *testing.T) {
+	var r *Registry
+	var open bool
+	r, err := Open(t.Context(), openEngine(t, t.TempDir()), Config{Logger: slog.New(slog.DiscardHandler),
+		Verify: func(ctx context.Context, _ kiln.Digest) error {
+			if open {
+				return nil
+			}
+			open = true
+			if err := r.Delete(ctx, owner, "f", ""); err != nil {
+				t.Error(err)
+			}
+			_, err := r.Create(ctx, input("f", digest("b")))
+			return err
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Create(t.Context(), input("f", digest("a"))); err != nil {
+		t.Fatal(err)
+	}
+	h := &house{Registry: r, t: t}
+	first, _ := r.nextUnsettled()
+	if err := r.settle(t.Context(), first, true); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Resolve(owner, "f", "")
+	wants(t, err, kiln.KindConflict, "Pending")
+	h.settleNow()
+	if got, err := r.Resolve(owner, "f", ""); err != nil || got.Version.Package != digest("b") {
+		t.Fatal(got, err)
+	}
+}
+
 // Run makes functions active by itself, tries again what is out of reach for the moment, and ends with its context.
 func TestRun(t *testing.T) {
 	e := openEngine(t, t.TempDir())
