@@ -10,7 +10,9 @@ out=.kiln/demo.out
 log=.kiln/demo.log
 ready_within=180 # seconds
 
-title() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+title() {
+	if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi
+}
 fail() {
 	echo "demo: $*" >&2
 	exit 1
