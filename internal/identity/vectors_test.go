@@ -138,6 +138,15 @@ func TestSigningKeys(t *testing.T) {
 	}
 }
 
+// A signature that does not cover the host could be sent to another server: nobody's client makes one.
+func TestHostMustBeSigned(t *testing.T) {
+	for fields, want := range map[string]bool{"host;x-amz-date": true, "x-amz-date": false, "x-host": false} {
+		if got := new(scratch).canonical(&Signed{Method: "GET"}, &claim{fields: fields}, true); got != want {
+			t.Errorf("%s: %t", fields, got)
+		}
+	}
+}
+
 // Whatever a stranger sends is refused without a panic: by a code of AWS's, and never let in.
 func FuzzAuthenticate(f *testing.F) {
 	f.Add("AWS4-HMAC-SHA256 Credential=A/20260304/r/lambda/aws4_request, SignedHeaders=host;x-amz-date, Signature=0", "/a//./..", "a=%2&b")

@@ -272,6 +272,10 @@ func TestPublish(t *testing.T) {
 	if number := h.publish("f"); number != "1" {
 		t.Fatalf("nothing changed, and there is version %s", number)
 	}
+	h.update("f", digest("a")) // the same code again
+	if number := h.publish("f"); number != "1" {
+		t.Fatalf("nothing differs, and there is version %s", number)
+	}
 	h.update("f", digest("b"))
 	if number := h.publish("f"); number != "2" {
 		t.Fatal(number)
