@@ -282,6 +282,11 @@ func (s *Store) Delete(digest kiln.Digest) error {
 func (s *Store) remove(key [sha256.Size]byte) error {
 	s.change.Lock()
 	defer s.change.Unlock()
+	return s.removeLocked(key)
+}
+
+// removeLocked removes a package. change is held.
+func (s *Store) removeLocked(key [sha256.Size]byte) error {
 	if err := os.Remove(s.path(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -48,7 +48,7 @@ type Door struct {
 	mu      sync.Mutex
 	conns   map[*conn]struct{} // guarded by mu; those on the fast way
 	ending  atomic.Bool
-	serving sync.WaitGroup
+	serving sync.WaitGroup // connections and the ordinary way's server
 }
 
 // NewDoor makes a door. Serve opens it.
@@ -258,8 +258,11 @@ func (d *Door) ordinary(w http.ResponseWriter, r *http.Request) {
 		d.cfg.Rest.ServeHTTP(w, r)
 		return
 	}
+	// Counted while net/http still waits for this request, so that an ending door waits for it after that too.
+	d.serving.Add(1)
 	nc, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
+		d.serving.Done()
 		d.cfg.Rest.ServeHTTP(w, r)
 		return
 	}
@@ -268,7 +271,8 @@ func (d *Door) ordinary(w http.ResponseWriter, r *http.Request) {
 	c.busy.Store(true)
 	c.head.fromHTTP(r)
 	_ = nc.SetDeadline(time.Time{})
-	d.serving.Go(func() {
+	go func() {
+		defer d.serving.Done()
 		if !c.answer() {
 			d.forget(c)
 			_ = counted.Close()
@@ -276,7 +280,7 @@ func (d *Door) ordinary(w http.ResponseWriter, r *http.Request) {
 		}
 		d.forget(c)
 		d.serveConn(counted, rw.Reader)
-	})
+	}()
 }
 
 // handoff is the listener net/http accepts from: connections that were read and found ordinary.

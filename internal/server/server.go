@@ -81,7 +81,8 @@ type server struct {
 	invoker  *invoke.Invoker
 	door     *frontend.Door
 
-	keeping sync.WaitGroup // registry and ledger
+	lookups sync.Map       // AWS's identifier → runtimeFound
+	keeping sync.WaitGroup // registry, ledger and the collecting of packages
 	stop    context.CancelFunc
 	failed  chan error // the first room that ended by itself with an error
 }
@@ -112,11 +113,7 @@ func (s *server) openKeeping(ctx context.Context) (err error) {
 	if s.packages, err = code.OpenStore(s.dir.in("packages"), code.Config{Logger: s.log.With("room", "code")}); err != nil {
 		return err
 	}
-	fetch := func(ctx context.Context, digest kiln.Digest) (io.ReadCloser, error) {
-		f, _, err := s.packages.Open(digest)
-		return f, err
-	}
-	if s.cache, err = code.OpenCache(s.dir.in("cache/packages"), fetch, code.CacheConfig{
+	if s.cache, err = code.OpenCache(s.dir.in("cache/packages"), s.packages.OpenChecked, code.CacheConfig{
 		MaxBytes: s.cfg.CodeCache << 20, Seal: s.cfg.Driver == "process", Logger: s.log.With("room", "code"),
 	}); err != nil {
 		return err
@@ -198,9 +195,23 @@ func (s *server) settings() manager.Settings {
 	return set
 }
 
-// lookup finds the runtime that stands for one of AWS's identifiers.
+// lookup finds the runtime that stands for one of AWS's identifiers. Every request asks, so what was found is remembered;
+// identifiers are few, since only those that were found are.
 func (s *server) lookup(identifier string) (kiln.Runtime, bool, error) {
-	return s.images.Lookup(identifier, images.Mode(s.cfg.Runtimes))
+	if found, ok := s.lookups.Load(identifier); ok {
+		return found.(runtimeFound).runtime, found.(runtimeFound).exact, nil
+	}
+	r, exact, err := s.images.Lookup(identifier, images.Mode(s.cfg.Runtimes))
+	if err == nil {
+		s.lookups.Store(identifier, runtimeFound{r, exact})
+	}
+	return r, exact, err
+}
+
+// runtimeFound is what lookup remembers.
+type runtimeFound struct {
+	runtime kiln.Runtime
+	exact   bool
 }
 
 // runtimeKnown refuses what cannot run here, in the words of a mistake in the request.
@@ -313,6 +324,33 @@ func (s *server) runKeeping() {
 	s.stop = stop
 	s.keeping.Go(func() { s.note(s.registry.Run(ctx)) })
 	s.keeping.Go(func() { s.note(s.ledger.Run(ctx)) })
+	s.keeping.Go(func() { s.collect(ctx) })
+}
+
+// Packages nobody refers to are removed, those put lately spared: their function may be about to be created, or the
+// request that carried them may still run.
+const (
+	collectEvery = 10 * time.Minute
+	collectAge   = 30 * time.Minute
+)
+
+// collect removes packages nobody refers to any more, now and then.
+func (s *server) collect(ctx context.Context) {
+	ticker := time.NewTicker(collectEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		removed, size, err := s.packages.Collect(ctx, time.Now().Add(-collectAge), s.registry.References)
+		if err != nil {
+			s.log.Warn("packages not collected", "error", err)
+		} else if removed > 0 {
+			s.log.Info("packages collected", "packages", removed, "bytes", size)
+		}
+	}
 }
 
 // note keeps the error of a room that ended by itself.
