@@ -24,9 +24,6 @@ import (
 	"kiln/internal/server"
 )
 
-// version is set by the Makefile (-ldflags -X).
-var version = "development"
-
 // The exit statuses.
 const (
 	exitFine           = 0
@@ -87,7 +84,7 @@ func (a *app) root() *cobra.Command {
 		Short:         "Run functions in warm, isolated containers behind the AWS Lambda API",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Version:       version,
+		Version:       server.Version(),
 	}
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
@@ -106,9 +103,9 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if a.json {
-				return a.printJSON(map[string]string{"version": version})
+				return a.printJSON(map[string]string{"version": server.Version()})
 			}
-			fmt.Fprintln(a.stdout, "kiln "+version)
+			fmt.Fprintln(a.stdout, "kiln "+server.Version())
 			return nil
 		}}
 }

@@ -8,15 +8,6 @@ import (
 	"strings"
 )
 
-// stateAllowed lists the package-level variables that may stand although the heuristic below finds them, with the reason.
-func stateAllowed(name string) bool {
-	switch name {
-	case "cmd/kiln.version", "cmd/kiln-agent.version": // set by the linker, read only
-		return true
-	}
-	return false
-}
-
 // constant reports whether a call makes a value that nobody changes afterwards.
 func constant(call string) bool {
 	return slices.Contains([]string{"regexp.MustCompile", "errors.New", "fmt.Errorf", "kiln.Errorf", "strings.NewReplacer",
@@ -43,7 +34,7 @@ func (p *pkg) checkState() []Violation {
 			for _, s := range decl.Specs {
 				spec := s.(*ast.ValueSpec)
 				for i, name := range spec.Names {
-					if name.Name == "_" || stateAllowed(p.dir+"."+name.Name) || embedded(decl, spec) {
+					if name.Name == "_" || embedded(decl, spec) {
 						continue
 					}
 					vars[name.Name] = true
