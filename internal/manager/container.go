@@ -233,6 +233,7 @@ func (m *Manager) buryContainer(now time.Time, c *container, kind kiln.EventKind
 		m.settle(g)
 	}
 	if busy {
+		m.dropped = true
 		m.calmer(now, c.in)
 	}
 	if c.in.bound == 0 && c.in.active == 0 && c.in.place.State == kiln.InstanceAssigned && c.in.timer.index == 0 {

@@ -118,7 +118,7 @@ func (m *Manager) groupInvariants(g *group) error {
 
 // starving says that a request waits although nothing is on its way for it and there is room.
 func (m *Manager) starving(g *group) error {
-	if g.count == 0 || g.busy.count > 0 || len(g.starts) > 0 || !g.notBefore.IsZero() && g.failures > 0 {
+	if g.count == 0 || g.busy.count > 0 || len(g.starts) > 0 || g.failures > 0 {
 		return nil
 	}
 	choice, ok := m.index.Place(g.need)

@@ -55,7 +55,7 @@ type Manager struct {
 	dormant  list[*group]         // without containers or requests, the longest so first
 	waiting  list[*group]         // with waiting requests, in the order they began to wait
 	blocked  int                  // groups that found neither room nor place
-	dropped  bool                 // a start was dropped in this step: who waited for it needs another
+	dropped  bool                 // a start or a busy container was lost in this step: who waited for it needs another
 	deleting int                  // instances being deleted
 
 	costs    costs
@@ -127,6 +127,7 @@ func (m *Manager) Step(now time.Time, e Event) []Action {
 		m.forget(now, e.Version)
 	case Changed:
 		m.change(*e.Settings)
+		m.reconsider(now)
 		m.refill(now)
 	case Tick:
 		m.tick(now)

@@ -137,7 +137,7 @@ func (m *Manager) bound(now time.Time, e Event) {
 	c.start = nil
 	in.packages[g.need.Package] = true
 	m.index.Hold(&in.place, g.need.Package)
-	in.failures, g.failures = 0, 0
+	in.failures, g.failures, g.notBefore = 0, 0, time.Time{}
 	m.costs.bind.add(now.Sub(c.began) - e.Init.Duration)
 	g.init.add(e.Init.Duration)
 	g.starts = slices.DeleteFunc(g.starts, func(o *start) bool { return o == s })

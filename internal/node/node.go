@@ -31,7 +31,7 @@ type Cache interface {
 // Bounds on the work a node does at once.
 const (
 	// DefaultStarts is how many boots and prepares run at once, of those a request waits for and others together.
-	DefaultStarts = 8
+	DefaultStarts = 4
 )
 
 // Config is what a node is made of.
