@@ -28,11 +28,10 @@ type execution struct {
 func (s *Session) Execute(ctx context.Context, d *kiln.Delivery) kiln.Answer {
 	x := execution{s: s, ctx: ctx, d: d, begin: time.Now()}
 	s.mu.Lock()
-	if s.current != nil || s.lost {
-		lost := s.lost
+	if lost := s.lost || s.state < stateReady; s.current != nil || lost {
 		f := ended(d.RequestID, "The container is busy")
 		if lost {
-			f = ended(d.RequestID, "The container has ended")
+			f = ended(d.RequestID, "The container has ended or was never ready")
 		}
 		s.mu.Unlock()
 		return kiln.Answer{Payload: f.Payload, Failure: f, Lost: lost, Undelivered: true}
