@@ -136,10 +136,18 @@ func qualified(n *ast.SelectorExpr) (string, bool) {
 	return x.Name + "." + n.Sel.Name, true
 }
 
-// checkSleep finds waiting by the clock in tests, outside a bubble.
+// checkSleep finds waiting by the clock in tests, outside a bubble. In a file with bubbles the functions that are no test
+// themselves may sleep: they are what is called within.
 func (f *file) checkSleep() []Violation {
 	type span struct{ from, to token.Pos }
 	var bubbles []span
+	if slices.ContainsFunc(f.syntax.Imports, func(s *ast.ImportSpec) bool { return s.Path.Value == `"testing/synctest"` }) {
+		for _, d := range f.syntax.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && !isTest(fn) {
+				bubbles = append(bubbles, span{fn.Pos(), fn.End()})
+			}
+		}
+	}
 	var found []Violation
 	ast.Inspect(f.syntax, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
@@ -162,4 +170,14 @@ func (f *file) checkSleep() []Violation {
 		return true
 	})
 	return found
+}
+
+// isTest reports whether go test calls the function by itself.
+func isTest(fn *ast.FuncDecl) bool {
+	for _, prefix := range []string{"Test", "Benchmark", "Fuzz", "Example"} {
+		if fn.Recv == nil && strings.HasPrefix(fn.Name.Name, prefix) {
+			return true
+		}
+	}
+	return false
 }
