@@ -83,12 +83,14 @@ func (o *Operations) keys(c *call) error {
 	if err != nil {
 		return err
 	}
-	if whose == "" {
-		whose = c.caller.Account
-	}
 	out := list[key]{Items: []key{}}
-	for _, k := range o.cfg.Identity.Keys(whose) {
-		out.Items = append(out.Items, key{AccessKeyID: k.ID, Account: k.Account, Region: o.cfg.Region, Created: kiln.Time{Time: k.Created}})
+	for _, a := range o.cfg.Identity.Accounts() {
+		if whose != "" && a.ID != whose {
+			continue
+		}
+		for _, k := range o.cfg.Identity.Keys(a.ID) {
+			out.Items = append(out.Items, key{AccessKeyID: k.ID, Account: k.Account, Region: o.cfg.Region, Created: kiln.Time{Time: k.Created}})
+		}
 	}
 	return o.ok(c, out)
 }

@@ -119,6 +119,7 @@ func (s *server) openKeeping(ctx context.Context) (err error) {
 		return err
 	}
 	if s.ledger, err = ledger.Open(s.dir.in("ledger"), ledger.Config{
+		RecordBytes: s.cfg.LedgerRecords << 20, EventBytes: s.cfg.LedgerEvents << 20,
 		FunctionLogBytes: s.cfg.LogsFunction << 20, LogBytes: s.cfg.LogsTotal << 20, Logger: s.log.With("room", "ledger"),
 	}); err != nil {
 		return err
