@@ -21,6 +21,9 @@ import (
 // loopTries bounds the attempts to get a free loop device: others may take the one the kernel named.
 const loopTries = 64
 
+// loopMajor is the device number of loop devices (Documentation/admin-guide/devices.txt).
+const loopMajor = 7
+
 // inodesPerMiB is how many files fit into one MiB of a private disk.
 const inodesPerMiB = 128
 
@@ -175,7 +178,7 @@ func attach(image *os.File) (*os.File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("find a free loop device: %w", err)
 		}
-		loop, err := os.OpenFile(fmt.Sprintf("/dev/loop%d", number), os.O_RDWR, 0)
+		loop, err := openLoop(number)
 		if err != nil {
 			return nil, err
 		}
@@ -191,6 +194,19 @@ func attach(image *os.File) (*os.File, error) {
 		}
 	}
 	return nil, errors.New("no loop device is free")
+}
+
+// openLoop opens a loop device, also where /dev is not the kernel's own and lacks the file of a new one.
+func openLoop(number int) (*os.File, error) {
+	path := fmt.Sprintf("/dev/loop%d", number)
+	loop, err := os.OpenFile(path, os.O_RDWR, 0)
+	if !errors.Is(err, os.ErrNotExist) {
+		return loop, err
+	}
+	if err := unix.Mknod(path, unix.S_IFBLK|0o600, int(unix.Mkdev(loopMajor, uint32(number)))); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, &os.PathError{Op: "mknod", Path: path, Err: err}
+	}
+	return os.OpenFile(path, os.O_RDWR, 0)
 }
 
 // mountDetached mounts a block device nowhere yet.

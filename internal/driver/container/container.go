@@ -146,13 +146,25 @@ func (d *Driver) open(ctx context.Context) (err error) {
 	if d.ranges, err = sandbox.ClaimRanges(d.name); err != nil {
 		return err
 	}
-	if d.disks, err = sandbox.OpenDisks(filepath.Join(d.c.Dir, "disks")); err != nil {
-		d.c.Logger.Warn("the private /tmp of containers is in memory", "error", err)
-		d.disks = nil
-	}
+	d.openDisks(ctx)
 	d.describe()
 	d.networks = sandbox.NewNetworks(d.c.Networks, d.c.Logger)
 	return nil
+}
+
+// openDisks finds out by making one whether disks can be had here; the template it leaves serves every container.
+func (d *Driver) openDisks(ctx context.Context) {
+	disks, err := sandbox.OpenDisks(filepath.Join(d.c.Dir, "disks"))
+	if err == nil {
+		var first *sandbox.Detached
+		first, err = disks.Make(ctx, defaultDiskMiB)
+		first.Close()
+	}
+	if err != nil {
+		d.c.Logger.Warn("the private /tmp of containers is in memory", "error", err)
+		return
+	}
+	d.disks = disks
 }
 
 // claim takes the folder for this process and finds the name that is its own: random, and bound to this very folder, so
