@@ -1,6 +1,10 @@
 package placement
 
-import "kiln"
+import (
+	"slices"
+
+	"kiln"
+)
 
 // Update brings the index up to date with an instance's State, Account and FreeMiB. It costs a few steps, times the
 // packages the instance holds when its room changed.
@@ -21,8 +25,8 @@ func (x *Index) Update(in *Instance) {
 		in.room = grow(x.starting, in.owner()).add(in)
 	case spotAssigned:
 		in.room = grow(x.rooms, in.owner()).add(in)
-		for digest := range in.packages {
-			in.packages[digest] = grow(x.packages, holding{in.owner(), digest}).add(in)
+		for _, s := range in.packages {
+			grow(x.packages, holding{in.owner(), s.digest}).put(s)
 		}
 	}
 }
@@ -32,27 +36,30 @@ func (x *Index) Hold(in *Instance, digest kiln.Digest) {
 	if in.Holds(digest) {
 		return
 	}
-	if in.packages == nil {
-		in.packages = make(map[kiln.Digest]*slot)
-	}
-	in.packages[digest] = nil
+	s := &slot{in: in, digest: digest}
+	in.packages = append(in.packages, s)
 	if in.spot == spotAssigned {
-		in.packages[digest] = grow(x.packages, holding{in.owner(), digest}).add(in)
+		grow(x.packages, holding{in.owner(), digest}).put(s)
 	}
 }
 
 // Drop notes that the instance's code cache has the package no more.
 func (x *Index) Drop(in *Instance, digest kiln.Digest) {
-	if s := in.packages[digest]; s != nil {
+	i := in.find(digest)
+	if i < 0 {
+		return
+	}
+	if s := in.packages[i]; s.tree != nil {
 		shrink(x.packages, holding{in.owner(), digest}, s)
 	}
-	delete(in.packages, digest)
+	in.packages = slices.Delete(in.packages, i, i+1)
 }
 
 // Holds says whether the package is in the instance's code cache, or about to be.
-func (in *Instance) Holds(digest kiln.Digest) bool {
-	_, ok := in.packages[digest]
-	return ok
+func (in *Instance) Holds(digest kiln.Digest) bool { return in.find(digest) >= 0 }
+
+func (in *Instance) find(digest kiln.Digest) int {
+	return slices.IndexFunc(in.packages, func(s *slot) bool { return s.digest == digest })
 }
 
 // Warm counts the warm instances of a configuration, Booting the unclaimed ones that boot.
@@ -92,10 +99,10 @@ func (in *Instance) refit() {
 	if in.room == nil || in.room.free == in.FreeMiB {
 		return
 	}
-	in.room.refit(in.FreeMiB)
-	for _, s := range in.packages {
-		if s != nil {
-			s.refit(in.FreeMiB)
+	in.room.refit()
+	if in.spot == spotAssigned {
+		for _, s := range in.packages {
+			s.refit()
 		}
 	}
 }
@@ -109,9 +116,8 @@ func (x *Index) remove(in *Instance) {
 		shrink(x.starting, in.owner(), in.room)
 	case spotAssigned:
 		shrink(x.rooms, in.owner(), in.room)
-		for digest, s := range in.packages {
-			shrink(x.packages, holding{in.owner(), digest}, s)
-			in.packages[digest] = nil
+		for _, s := range in.packages {
+			shrink(x.packages, holding{in.owner(), s.digest}, s)
 		}
 	}
 	in.room, in.spot = nil, spotNone
@@ -129,8 +135,9 @@ func grow[K comparable](trees map[K]*tree, key K) *tree {
 
 // shrink takes a slot out of the tree under a key, and an empty tree out of the map.
 func shrink[K comparable](trees map[K]*tree, key K, s *slot) {
-	s.tree.remove(s)
-	if s.tree.root == nil {
+	t := s.tree
+	t.remove(s)
+	if t.root == nil {
 		delete(trees, key)
 	}
 }

@@ -30,9 +30,9 @@ type Instance struct {
 	Holder any
 
 	spot     spot
-	room     *slot                 // in its account's tree; nil when not placeable
-	packages map[kiln.Digest]*slot // the code cache: in its package's tree, or nil while not placeable
-	queue    *queue                // the list of warm or booting instances it is in
+	room     *slot   // in its account's tree; nil when not placeable
+	packages []*slot // the code cache: in their packages' trees while assigned
+	queue    *queue  // the list of warm or booting instances it is in
 	previous *Instance
 	next     *Instance
 }

@@ -1,5 +1,7 @@
 package placement
 
+import "kiln"
+
 // tree orders instances by their free memory, then by age: a treap, whose shape follows from the instances' sequence
 // numbers alone, so that one history gives one tree.
 type tree struct {
@@ -11,7 +13,9 @@ type tree struct {
 type slot struct {
 	tree        *tree
 	in          *Instance
-	free        int // the room it was put in with
+	digest      kiln.Digest // of a package's tree
+	free        int         // the room it was put in with
+	sequence    uint64      // the instance's, here so that a walk stays among slots
 	priority    uint64
 	left, right *slot
 }
@@ -40,21 +44,26 @@ func (t *tree) fit(memoryMiB int) *Instance {
 }
 
 func (t *tree) add(in *Instance) *slot {
-	s := &slot{tree: t, in: in, free: in.FreeMiB, priority: mix(in.Sequence)}
-	t.insert(s)
+	s := &slot{in: in}
+	t.put(s)
 	return s
 }
 
+// put inserts a slot that is in no tree.
+func (t *tree) put(s *slot) {
+	s.tree, s.free, s.sequence, s.priority = t, s.in.FreeMiB, s.in.Sequence, mix(s.in.Sequence)
+	t.insert(s)
+}
+
 // refit moves a slot to where its new room puts it.
-func (s *slot) refit(free int) {
+func (s *slot) refit() {
 	t := s.tree
 	if t.count == 1 {
-		s.free = free
+		s.free = s.in.FreeMiB
 		return
 	}
 	t.remove(s)
-	s.free = free
-	t.insert(s)
+	t.put(s)
 }
 
 func (t *tree) insert(s *slot) {
@@ -81,7 +90,7 @@ func (t *tree) remove(s *slot) {
 		}
 	}
 	*at = join(s.left, s.right)
-	s.left, s.right = nil, nil
+	s.left, s.right, s.tree = nil, nil, nil
 	t.count--
 }
 
@@ -89,7 +98,7 @@ func (s *slot) before(o *slot) bool {
 	if s.free != o.free {
 		return s.free < o.free
 	}
-	return s.in.Sequence < o.in.Sequence
+	return s.sequence < o.sequence
 }
 
 // split parts the slots under t into those before s and those after.
