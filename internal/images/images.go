@@ -145,7 +145,6 @@ func (f found) prepare(path, dir string) kiln.Runtime {
 		r.Name = "python3." + strconv.Itoa(f.minor)
 		r.Command = []string{path, "-S", "-s", "-B", "-X", "utf8", "/var/runtime/bootstrap.py"}
 	case "nodejs":
-		// The young generation is kept small: a prepared process is mostly its heap.
 		r.Name = "nodejs" + strconv.Itoa(f.major)
 		r.Command = []string{path, "/var/runtime/bootstrap.js"}
 	}

@@ -317,6 +317,17 @@ def loop(link, handler):
         link.post("invocation/%s/response" % request_id, "", answer, NEXT)
 
 
+def runner(handler):
+    """Gives a way to call the handler. A coroutine function, which AWS does not run, runs on one event loop, kept between
+    events."""
+    if not getattr(getattr(handler, "__code__", None), "co_flags", 0) & 0x80:  # inspect.CO_COROUTINE
+        return handler
+    import asyncio
+    events = asyncio.new_event_loop()
+    asyncio.set_event_loop(events)
+    return lambda event, context: events.run_until_complete(handler(event, context))
+
+
 def main():
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
@@ -327,7 +338,7 @@ def main():
     name = bind(link)
     set_up_logging()
     try:
-        handler = load(name)
+        handler = runner(load(name))
     except Exception as e:
         failure = fault_of(e)
         log_error(failure)
