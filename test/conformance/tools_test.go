@@ -22,7 +22,7 @@ func tool(t *testing.T, a *kilntest.Account, path, pkg string, args ...string) *
 	}
 	cmd := exec.CommandContext(within(t, 2*time.Minute), path, args...)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(a.Environ(), "PATH=/usr/bin:/bin", "HOME="+cmd.Dir, "LANG=C.UTF-8", "AWS_PAGER=", "AWS_MAX_ATTEMPTS=1")
+	cmd.Env = append(a.Environ(), "PATH=/usr/bin:/bin", "HOME="+cmd.Dir, "LANG=C.UTF-8", "AWS_PAGER=")
 	return cmd
 }
 

@@ -21,6 +21,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 )
 
+// maxRecords is how many records of each account a failing test prints.
+const maxRecords = 4
+
 // credentials are what `kiln env` prints.
 type credentials struct {
 	endpoint, region, account, key, secret string
@@ -93,7 +96,7 @@ func (a *Account) explain() {
 		return
 	}
 	a.mu.Lock()
-	requests := a.requests[max(0, len(a.requests)-8):]
+	requests := a.requests[max(0, len(a.requests)-maxRecords):]
 	a.mu.Unlock()
 	for _, id := range requests {
 		answer, err := a.try(Call{Method: http.MethodGet, Path: "/kiln/v1/executions/" + id})
@@ -103,7 +106,9 @@ func (a *Account) explain() {
 		}
 		a.tb.Logf("record of %s (account %s): %d %s", id, a.ID, answer.Status, answer.Body)
 	}
-	a.tb.Logf("--- the server's log meanwhile\n%s---", a.Server.log.tail(a.mark, tailLines))
+	if _, printed := a.Server.explained.LoadOrStore(a.tb, true); !printed {
+		a.tb.Logf("--- the server's log meanwhile\n%s---", a.Server.log.tail(a.mark, tailLines))
+	}
 }
 
 // Environ gives the variables of a shell that uses this account.

@@ -71,6 +71,8 @@ type Server struct {
 
 	stop sync.Once
 	left error // what Stop found; guarded by stop
+
+	explained sync.Map // testing.TB → true: the failed tests for which the log was printed
 }
 
 // Driver is the strongest boundary this machine and this user can have: "container" for root on Linux with crun or runc,
@@ -308,7 +310,12 @@ func (s *Shared) Main(m *testing.M) int {
 // Server gives the shared server, started if need be.
 func (s *Shared) Server(tb testing.TB) *Server {
 	tb.Helper()
-	s.once.Do(func() { s.server, s.err = Launch(s.Options) })
+	s.once.Do(func() {
+		s.server, s.err = Launch(s.Options)
+		if s.err == nil {
+			tb.Logf("the shared server was ready after %s", s.server.Ready.Sub(s.server.Started))
+		}
+	})
 	if s.err != nil {
 		tb.Fatal(s.err)
 	}

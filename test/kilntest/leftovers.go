@@ -24,8 +24,9 @@ type footprint struct {
 
 // traces is what tells a server's things from others', taken while it runs.
 type traces struct {
-	folder     string         // the parent of its data directory
-	ids        []string       // of instances and containers it had
+	folder     string         // its own, which Stop removes
+	data       string         // its data directory, which may be a test's
+	marks      []string       // both, and the ids of instances and containers it had
 	processes  map[int]string // pid → start time, of all that came from it
 	namespaces []string       // mount namespaces of its own
 }
@@ -36,7 +37,7 @@ func takeFootprint() footprint {
 
 // traces looks at the running server.
 func (s *Server) traces() traces {
-	t := traces{folder: s.folder, processes: map[int]string{}}
+	t := traces{folder: s.folder, data: s.Data, marks: []string{s.folder, s.Data}, processes: map[int]string{}}
 	own, _ := os.Readlink("/proc/self/ns/mnt")
 	for _, pid := range descendants(s.Pid()) {
 		t.processes[pid] = startTime(pid)
@@ -58,12 +59,12 @@ func (s *Server) traces() traces {
 	}
 	delete(ids, "")
 	for id := range ids {
-		t.ids = append(t.ids, id)
+		t.marks = append(t.marks, id)
 	}
 	return t
 }
 
-// LeftBehind is what is left of a server that was ended without Stop (by a kill, say) and not started again.
+// leftBehind is what there is after a server's end that came from it.
 func leftBehind(before footprint, t traces) []error {
 	var found []error
 	// What the kernel takes down by itself (a namespace's mounts, a loop device that is let go) may take a moment.
@@ -93,7 +94,7 @@ func lookAround(before footprint, t traces) []error {
 	report("cgroup", fresh(cgroups(), before.cgroups, t.marked))
 	for _, dir := range []string{"/run", "/dev/shm", os.TempDir(), "/var/run/netns"} {
 		report("file", slices.DeleteFunc(names(dir), func(path string) bool {
-			return strings.HasPrefix(path, t.folder) || !t.marked(path)
+			return strings.HasPrefix(path, t.folder) || strings.HasPrefix(t.data, path) || strings.HasPrefix(path, t.data) || !t.marked(path)
 		}))
 	}
 	return found
@@ -101,10 +102,7 @@ func lookAround(before footprint, t traces) []error {
 
 // marked reports whether a name bears a mark of the server.
 func (t traces) marked(name string) bool {
-	if strings.Contains(name, t.folder) {
-		return true
-	}
-	return slices.ContainsFunc(t.ids, func(id string) bool { return strings.Contains(name, id) })
+	return slices.ContainsFunc(t.marks, func(mark string) bool { return strings.Contains(name, mark) })
 }
 
 // alive lists processes that came from the server, live in a mount namespace of its, or name its data directory.
@@ -118,7 +116,7 @@ func (t traces) alive() []string {
 		ns, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
 		command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		line := strings.ReplaceAll(string(command), "\x00", " ")
-		if from && started == startTime(pid) || slices.Contains(t.namespaces, ns) || strings.Contains(line, t.folder) {
+		if from && started == startTime(pid) || slices.Contains(t.namespaces, ns) || t.marked(line) {
 			found = append(found, fmt.Sprintf("%d %s", pid, line))
 		}
 	}

@@ -102,7 +102,7 @@ func TestArgumentsByteForByte(t *testing.T) {
 	echo := kilntest.Probe(t, "go", "echo")
 	echo.Environment = map[string]string{"MODE": "echo"}
 	a.Deploy(echo)
-	big := `"` + strings.Repeat("0123456789abcdef", kiln.MaxPayloadBytes/16)
+	big := `"` + strings.Repeat("0123456789abcdef", kiln.MaxPayloadBytes/16) + "0123456789"
 	big = big[:kiln.MaxPayloadBytes-1] + `"`
 	for name, payload := range map[string]string{
 		"object":  `{"a" : [1,2.50, null ,true],"b":"\u00e9"}`,

@@ -48,7 +48,7 @@ func TestWarmBeforeAnyRequest(t *testing.T) {
 	}
 	for _, i := range instances {
 		if i.Pool != "warming" || i.State != "warm" || i.Account != "" {
-			t.Errorf("%s is %s, in pool %s, of account %q", i.ID, i.State, i.Pool, i.Account)
+			t.Errorf("%s is %s, in pool %s, of account %q, with %v", i.ID, i.State, i.Pool, i.Account, i.Runtimes)
 		}
 		if i.BootedAt.Before(s.Started.Add(-time.Second)) || i.BootedAt.After(s.Ready) {
 			t.Errorf("%s was booted at %s; the server was started at %s and ready at %s", i.ID, i.BootedAt, s.Started, s.Ready)
@@ -59,7 +59,7 @@ func TestWarmBeforeAnyRequest(t *testing.T) {
 	}
 	for _, language := range languagesOf(t) {
 		if n := len(slices.DeleteFunc(slices.Clone(instances), func(i kilntest.Instance) bool { return !i.Holds(language) })); n != 2 {
-			t.Errorf("%d instances hold %s, want 2", n, language)
+			t.Errorf("%d instances hold %s, want 2: %+v", n, language, instances)
 		}
 	}
 	for _, c := range operator.Containers() {
@@ -118,7 +118,8 @@ func TestEachInstanceIsInOnePool(t *testing.T) {
 			}
 		})
 	}
-	owners := map[string]string{} // by boot id
+	owners := map[string]string{} // by instance and by boot id
+	wrong := map[string]bool{}
 	polls := 0
 	for ctx.Err() == nil {
 		instances, err := operator.TryInstances()
@@ -127,9 +128,14 @@ func TestEachInstanceIsInOnePool(t *testing.T) {
 			break
 		}
 		polls++
-		checkPools(t, instances, owners)
+		for _, what := range checkPools(instances, owners) {
+			wrong[what] = true
+		}
 	}
 	load.Wait()
+	for what := range wrong {
+		t.Error(what)
+	}
 	if polls < 20 {
 		t.Errorf("only %d polls", polls)
 	}
@@ -142,28 +148,30 @@ func TestEachInstanceIsInOnePool(t *testing.T) {
 	}
 }
 
-// checkPools looks at one poll and remembers the owners.
-func checkPools(t *testing.T, instances []kilntest.Instance, owners map[string]string) {
-	t.Helper()
+// checkPools looks at one poll, remembers the owners and gives what is wrong.
+func checkPools(instances []kilntest.Instance, owners map[string]string) (wrong []string) {
 	seen := map[string]bool{}
 	for _, i := range instances {
 		if seen[i.ID] {
-			t.Errorf("%s is listed twice", i.ID)
+			wrong = append(wrong, i.ID+" is listed twice")
 		}
 		seen[i.ID] = true
 		switch {
 		case i.Pool == "warming" && i.Account == "" && (i.State == "booting" || i.State == "warm"):
 		case i.Pool == "active" && i.Account != "" && (i.State == "assigned" || i.State == "draining"):
 		default:
-			t.Errorf("%s: pool %q, state %q, account %q", i.ID, i.Pool, i.State, i.Account)
+			wrong = append(wrong, fmt.Sprintf("%s: pool %q, state %q, account %q", i.ID, i.Pool, i.State, i.Account))
 		}
-		if before := owners[i.BootID]; before != "" && before != i.Account {
-			t.Errorf("%s went from account %s to %q", i.ID, before, i.Account)
-		}
-		if i.Account != "" {
-			owners[i.BootID] = i.Account
+		for _, key := range []string{i.ID, i.BootID} {
+			if before := owners[key]; before != "" && before != i.Account {
+				wrong = append(wrong, fmt.Sprintf("%s went from account %s to %q", i.ID, before, i.Account))
+			}
+			if key != "" && i.Account != "" { // an instance that is still booting may have no boot id
+				owners[key] = i.Account
+			}
 		}
 	}
+	return wrong
 }
 
 // With nothing warm an instance is made for the request, which succeeds on it. // R29
