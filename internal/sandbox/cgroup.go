@@ -37,7 +37,8 @@ func usedV1(controller string) bool {
 }
 
 // Tree is where one node keeps its cgroups: a cgroup of its own name at the top of each hierarchy. On v1 there is a
-// hierarchy for each controller, on v2 one.
+// hierarchy for each controller, on v2 one. Our tests run real processes on the version the machine has, which so far was
+// v1; of v2 only paths and formats are tested.
 type Tree struct {
 	name string
 	v2   bool
