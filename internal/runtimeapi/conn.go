@@ -36,6 +36,10 @@ var (
 type conn struct {
 	net.Conn
 	raw syscall.RawConn // nil when there is no file descriptor to look at
+	// look is peek, made once: it runs for every event and must not allocate.
+	look   func(fd uintptr)
+	live   bool
+	polled [1]unix.PollFd
 
 	maxHead int
 	buf     []byte
@@ -57,6 +61,7 @@ func newConn(nc net.Conn, maxHead int) *conn {
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}
+	c.look = c.peek
 	return c
 }
 
@@ -296,13 +301,19 @@ func (c *conn) alive() bool {
 	if c.raw == nil {
 		return true
 	}
-	alive := true
-	err := c.raw.Control(func(fd uintptr) {
-		var b [1]byte
-		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		alive = n > 0 || err == unix.EAGAIN || err == unix.EINTR
-	})
-	return err == nil && alive
+	return c.raw.Control(c.look) == nil && c.live
+}
+
+// peek looks at the socket for alive: silence is life, what can be read is a further request or the end.
+func (c *conn) peek(fd uintptr) {
+	c.polled = [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(c.polled[:], 0); n == 0 || err != nil {
+		c.live = true
+		return
+	}
+	var b [1]byte
+	n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	c.live = n > 0 || err == unix.EAGAIN || err == unix.EINTR
 }
 
 // send writes b, and body after it, within limit (zero: the deadline that is already set).
