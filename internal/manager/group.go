@@ -80,6 +80,7 @@ func (m *Manager) requested(now time.Time, r *Request) {
 	}
 	if g.count >= m.settings.WaitingMax {
 		m.refuse(r, throttled("too many requests of the version wait"))
+		m.settle(g)
 		return
 	}
 	r.blocked = g.busy.count == 0
@@ -99,6 +100,7 @@ func (m *Manager) newGroup(key code, r *Request) *group {
 	g := &group{key: key, version: r.Version, fresh: r.Fresh, need: placement.Need{
 		Account: key.account, Driver: r.Driver, Runtime: r.Runtime, Package: r.Version.Package, MemoryMiB: r.MemoryMiB,
 	}}
+	g.need.Home = m.index.Home(g.need)
 	g.again.fire = func(now time.Time) { m.decide(now, g) }
 	m.groups[key] = g
 	m.versions[key.version] = append(m.versions[key.version], g)
@@ -107,7 +109,7 @@ func (m *Manager) newGroup(key code, r *Request) *group {
 
 // settle puts a group that neither runs nor waits among the dormant, and forgets the longest so, or a forgotten one.
 func (m *Manager) settle(g *group) {
-	if g.code.Bound > 0 || g.count > 0 || len(g.starts) > 0 {
+	if g.code.Bound > 0 || g.count > 0 || len(g.starts) > 0 || m.groups[g.key] != g {
 		return
 	}
 	m.dormant.push(g)
@@ -117,9 +119,8 @@ func (m *Manager) settle(g *group) {
 			old = g
 		}
 		m.dormant.remove(old)
-		if m.groups[old.key] == old {
-			delete(m.groups, old.key)
-		}
+		m.index.Leave(old.need.Home)
+		delete(m.groups, old.key)
 		rest := slices.DeleteFunc(m.versions[old.key.version], func(o *group) bool { return o == old })
 		m.versions[old.key.version] = rest
 		if len(rest) == 0 {

@@ -74,6 +74,27 @@ func (x *Index) Oldest(c kiln.Configuration) *Instance {
 	return nil
 }
 
+// Home gives where the candidates for a need are, for choices to come. Give it back with Leave.
+func (x *Index) Home(need Need) *Home {
+	own := owner{need.Account, need.Driver, need.Runtime}
+	h := &Home{own: own, digest: need.Package, rooms: grow(x.rooms, own), starting: grow(x.starting, own)}
+	h.packages = grow(x.packages, holding{own, need.Package})
+	for _, t := range []*tree{h.rooms, h.starting, h.packages} {
+		t.homes++
+	}
+	return h
+}
+
+// Leave gives a home back, which must not be used any more.
+func (x *Index) Leave(h *Home) {
+	for _, t := range []*tree{h.rooms, h.starting, h.packages} {
+		t.homes--
+	}
+	prune(x.rooms, h.own)
+	prune(x.starting, h.own)
+	prune(x.packages, holding{h.own, h.digest})
+}
+
 // place derives from an instance's state where in the index it belongs.
 func (in *Instance) place() spot {
 	switch in.State {
@@ -133,11 +154,15 @@ func grow[K comparable](trees map[K]*tree, key K) *tree {
 	return t
 }
 
-// shrink takes a slot out of the tree under a key, and an empty tree out of the map.
+// shrink takes a slot out of the tree under a key.
 func shrink[K comparable](trees map[K]*tree, key K, s *slot) {
-	t := s.tree
-	t.remove(s)
-	if t.root == nil {
+	s.tree.remove(s)
+	prune(trees, key)
+}
+
+// prune takes a tree that is empty and nobody's home out of the map.
+func prune[K comparable](trees map[K]*tree, key K) {
+	if t := trees[key]; t.root == nil && t.homes == 0 {
 		delete(trees, key)
 	}
 }

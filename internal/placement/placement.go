@@ -75,6 +75,15 @@ type Need struct {
 	Runtime   string // the interpreter's own name
 	Package   kiln.Digest
 	MemoryMiB int
+	// Home, from Index.Home for this need, spares a choice looking up where its candidates are; it may be nil.
+	Home *Home
+}
+
+// Home is where the candidates for a need are: the trees of its account and of its package.
+type Home struct {
+	own                       owner
+	digest                    kiln.Digest
+	rooms, starting, packages *tree
 }
 
 // Choice is the place chosen.
@@ -165,13 +174,17 @@ func (x *Index) Place(need Need) (Choice, bool) {
 	own := owner{need.Account, need.Driver, need.Runtime}
 	c := Choice{Configuration: kiln.Configuration{Driver: need.Driver, Runtime: need.Runtime, Shape: smallest}}
 
-	holders := x.packages[holding{own, need.Package}]
+	home := need.Home
+	if home == nil {
+		home = &Home{rooms: x.rooms[own], starting: x.starting[own], packages: x.packages[holding{own, need.Package}]}
+	}
+	holders := home.packages
 	if in := holders.fit(need.MemoryMiB); in != nil {
 		return c.on(in, kiln.PathCodeCache, ReasonPackage), true
 	}
 	c.Passed[1] = holders.len()
 
-	rooms := x.rooms[own]
+	rooms := home.rooms
 	if in := rooms.fit(need.MemoryMiB); in != nil {
 		return c.on(in, kiln.PathAccountInstance, ReasonAccount), true
 	}
@@ -180,7 +193,7 @@ func (x *Index) Place(need Need) (Choice, bool) {
 	if in := x.head(x.warm, c.Configuration, need.MemoryMiB); in != nil {
 		return c.on(in, kiln.PathWarmingPool, ReasonWarm), true
 	}
-	if in := x.starting[own].fit(need.MemoryMiB); in != nil {
+	if in := home.starting.fit(need.MemoryMiB); in != nil {
 		return c.on(in, kiln.PathInstantiated, ReasonStarting), true
 	}
 	if in := x.head(x.booting, c.Configuration, need.MemoryMiB); in != nil {

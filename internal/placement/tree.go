@@ -7,6 +7,7 @@ import "kiln"
 type tree struct {
 	root  *slot
 	count int32
+	homes int // that keep it although it is empty
 }
 
 // slot is one instance's place in one tree.
