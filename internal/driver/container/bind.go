@@ -152,7 +152,7 @@ func script(environment map[string]string, drop []string) string {
 	}
 	run := "exec "
 	if len(odd) > 0 {
-		run = "exec /usr/bin/env " + strings.Join(odd, " ") + " "
+		run = "exec /usr/bin/env -- " + strings.Join(odd, " ") + " "
 	}
 	b.WriteString("cd " + codeDir + "\n")
 	b.WriteString("if [ -f " + codeDir + "/bootstrap ]; then " + run + codeDir + "/bootstrap </dev/null; fi\n")
