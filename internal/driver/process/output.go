@@ -42,9 +42,9 @@ func (o *output) pump() {
 		}
 	})
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	o.gone = true
-	_ = o.file.Close()
+	o.mu.Unlock()
+	_ = o.file.Close() // without mu: it waits for a drain that has begun
 }
 
 // read hands one piece on and gives its length: 0 when there is nothing now, less at the end.
