@@ -159,6 +159,8 @@ const (
 	EventContainerFail      EventKind = "container.fail"
 	EventCodeFetch          EventKind = "code.fetch"
 	EventCodeAttach         EventKind = "code.attach"
+	// EventStartBreach: an execution's code started later than the bound of its acquisition path; the cause has the stages.
+	EventStartBreach EventKind = "start.breach"
 )
 
 // Event is one thing that happened to capacity, with its cause.

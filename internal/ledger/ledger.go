@@ -51,6 +51,8 @@ type Config struct {
 	RecordBytes, EventBytes int64
 	// FunctionLogBytes bounds one function's log, LogBytes all logs together, in bytes; the oldest go first.
 	FunctionLogBytes, LogBytes int64
+	// StartBounds are the bounds on receipt to code start; a record beyond its path's is counted and leaves an event.
+	StartBounds StartBounds
 	// Logger is told when the disk refuses and when it takes again. Must be set.
 	Logger *slog.Logger
 }
@@ -80,7 +82,7 @@ func Open(dir string, config Config) (*Ledger, error) {
 	orDefault(&config.EventBytes, DefaultEventBytes)
 	orDefault(&config.FunctionLogBytes, DefaultFunctionLogBytes)
 	orDefault(&config.LogBytes, DefaultLogBytes)
-	l := &Ledger{config: config, metrics: newMetrics(),
+	l := &Ledger{config: config, metrics: newMetrics(config.StartBounds),
 		wake: make(chan struct{}, 1), syncs: make(chan chan<- error),
 		wakeLogs: make(chan struct{}, 1), syncLogs: make(chan chan<- error), scans: make(chan struct{}, maxScans)}
 	var err error
@@ -109,6 +111,9 @@ func orDefault(v *int64, d int64) {
 // Append keeps a record. It copies it and returns; it never waits for the disk. The record is readable by Execution when
 // Append returns. When too many wait for the disk it is dropped, and counted.
 func (l *Ledger) Append(r *kiln.Record) {
+	if breach, late := l.metrics.starts.breach(r); late {
+		l.AppendEvent(breach)
+	}
 	_, wake, ok := l.records.pending.add(r, cutErrors)
 	if !ok {
 		l.metrics.observe(r)

@@ -36,6 +36,7 @@ type metrics struct {
 	duration    prometheus.Histogram
 	overhead    prometheus.Histogram
 	total       prometheus.Histogram
+	starts      *starts
 
 	logBytes                                    prometheus.Counter
 	droppedRecords, droppedEvents, droppedLines prometheus.Counter
@@ -50,7 +51,7 @@ type metrics struct {
 	folded uint64 // records with smaller numbers are counted; guarded by mu
 }
 
-func newMetrics() *metrics {
+func newMetrics(bounds StartBounds) *metrics {
 	histogram := func(name, help string) prometheus.HistogramOpts {
 		return prometheus.HistogramOpts{Name: name, Help: help, Buckets: durationBuckets[:]}
 	}
@@ -75,6 +76,7 @@ func newMetrics() *metrics {
 		droppedRecords: counter("kiln_records_dropped_total", "Execution records dropped because too many waited for the disk."),
 		droppedEvents:  counter("kiln_events_dropped_total", "Events dropped because too many waited for the disk."),
 		writeErrors:    counter("kiln_ledger_write_errors_total", "Writings of the ledger that the disk refused."),
+		starts:         newStarts(bounds),
 	}
 	m.resolve()
 	return m
@@ -129,7 +131,7 @@ func (m *metrics) observe(r *kiln.Record) {
 	if outcome < 0 {
 		outcome = len(outcomes) - 1
 	}
-	path := slices.Index(kiln.Paths[:], r.Path)
+	path := pathIndex(r.Path)
 	fleet := max(slices.Index(fleets[:], r.Fleet), 0)
 	counted := path
 	if path < 0 {
@@ -144,6 +146,7 @@ func (m *metrics) observe(r *kiln.Record) {
 	if path >= 0 {
 		observe(m.acquireByPath[path], t.Admitted.Time, t.Acquired.Time)
 		observe(m.startByPath[path], t.Received.Time, t.CodeStart.Time)
+		m.starts.observe(path, r)
 	}
 	observe(m.duration, t.CodeStart.Time, t.CodeEnd.Time)
 	observe(m.total, t.Received.Time, t.Answered.Time)
@@ -168,8 +171,8 @@ type collector struct{ l *Ledger }
 
 func (c collector) all() []prometheus.Collector {
 	m := c.l.metrics
-	return []prometheus.Collector{m.executions, m.stage, m.acquisition, m.start, m.duration, m.overhead, m.total,
-		m.logBytes, m.droppedLines, m.droppedRecords, m.droppedEvents, m.writeErrors}
+	return append([]prometheus.Collector{m.executions, m.stage, m.acquisition, m.start, m.duration, m.overhead, m.total,
+		m.logBytes, m.droppedLines, m.droppedRecords, m.droppedEvents, m.writeErrors}, m.starts.all()...)
 }
 
 // Describe is prometheus.Collector's.

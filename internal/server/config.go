@@ -44,6 +44,11 @@ type Config struct {
 	WaitRequests       int           `key:"wait.requests" default:"10000" min:"1" max:"1000000" unit:"requests" meaning:"the most requests that wait for capacity at once; more are throttled at once"`
 	ConcurrencyAccount int           `key:"concurrency.account" default:"1000" min:"1" max:"1000000" unit:"executions" meaning:"the most executions of one account at once; more are throttled (429)"`
 
+	StartContainer   time.Duration `key:"start.bound.container" default:"100ms" min:"0s" max:"15m" unit:"duration" meaning:"bound on receipt to code start in a container that is there; a later start is counted and leaves an event start.breach; 0s for no bound"`
+	StartCodeCache   time.Duration `key:"start.bound.code-cache" default:"1s" min:"0s" max:"15m" unit:"duration" meaning:"the same where the instance holds the package"`
+	StartAccount     time.Duration `key:"start.bound.account-instance" default:"2s" min:"0s" max:"15m" unit:"duration" meaning:"the same where the account has an instance and the package must be fetched"`
+	StartWarmingPool time.Duration `key:"start.bound.warming-pool" default:"2s" min:"0s" max:"15m" unit:"duration" meaning:"the same where a warm instance must be assigned; an instance booted for the request has no bound"`
+
 	CodeCache   int64 `key:"code.cache" default:"4096" min:"256" max:"16777216" unit:"MiB" meaning:"disk for unpacked packages on this node; packages in use are kept even beyond it"`
 	DiskReserve int64 `key:"disk.reserve" default:"512" min:"0" max:"16777216" unit:"MiB" meaning:"free disk under data that is left alone: with less, new code is refused and what exists keeps running"`
 
@@ -188,7 +193,7 @@ func (c *Config) Keys() []Key {
 		tag := fields.Type().Field(i).Tag
 		k := Key{Name: tag.Get("key"), Default: tag.Get("default"), Unit: tag.Get("unit"), Meaning: tag.Get("meaning"),
 			OneOf: strings.Fields(tag.Get("oneof")), min: tag.Get("min"), max: tag.Get("max")}
-		k.Variable = "KILN_" + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
+		k.Variable = "KILN_" + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(k.Name))
 		k.Value = show(fields.Field(i))
 		keys = append(keys, k)
 	}

@@ -120,7 +120,7 @@ func (s *server) openKeeping(ctx context.Context) (err error) {
 	}
 	if s.ledger, err = ledger.Open(s.dir.in("ledger"), ledger.Config{
 		RecordBytes: s.cfg.LedgerRecords << 20, EventBytes: s.cfg.LedgerEvents << 20,
-		FunctionLogBytes: s.cfg.LogsFunction << 20, LogBytes: s.cfg.LogsTotal << 20, Logger: s.log.With("room", "ledger"),
+		FunctionLogBytes: s.cfg.LogsFunction << 20, LogBytes: s.cfg.LogsTotal << 20, StartBounds: s.cfg.startBounds(), Logger: s.log.With("room", "ledger"),
 	}); err != nil {
 		return err
 	}
@@ -131,6 +131,11 @@ func (s *server) openKeeping(ctx context.Context) (err error) {
 		Region: s.cfg.Region, Verify: s.packages.Verify, Changed: s.versionGone, Logger: s.log.With("room", "registry"),
 	})
 	return err
+}
+
+// startBounds puts the bounds in the order of kiln.Paths; the last path, an instance booted for the request, has none.
+func (c *Config) startBounds() ledger.StartBounds {
+	return ledger.StartBounds{c.StartContainer, c.StartCodeCache, c.StartAccount, c.StartWarmingPool}
 }
 
 // writeCredentials leaves the first key where kiln env finds it.

@@ -347,7 +347,7 @@ func Eventually(tb testing.TB, within time.Duration, ask func() error) {
 func environment(settings map[string]string, extra ...string) []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "LANG=C.UTF-8"}
 	for key, value := range settings {
-		env = append(env, "KILN_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))+"="+value)
+		env = append(env, "KILN_"+strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(key))+"="+value)
 	}
 	return append(env, extra...)
 }
