@@ -1,0 +1,169 @@
+package frontend
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"kiln/internal/engine"
+	"kiln/internal/identity"
+)
+
+// openDoor serves a door whose ordinary way answers "ordinary" and whose fast way knows no caller.
+func openDoor(t *testing.T, bound time.Duration) (addr string, stop func() error) {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	e, err := engine.Open(t.Context(), engine.Config{Dir: t.TempDir(), Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	ids, err := identity.Open(t.Context(), e, identity.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := NewDoor(DoorConfig{
+		Frontend: New(Config{Identity: ids, Logger: quiet}), Logger: quiet, HeadTimeout: bound, IdleTimeout: bound,
+		Rest: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			_, _ = io.WriteString(w, "ordinary")
+		}),
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- d.Serve(ctx, l, 2*time.Second) }()
+	ended := false
+	stop = func() error {
+		cancel()
+		if ended {
+			return nil
+		}
+		ended = true
+		return <-served
+	}
+	t.Cleanup(func() { _ = stop() })
+	return l.Addr().String(), stop
+}
+
+// ask sends one request on a connection and gives the answer's status and body.
+func ask(t *testing.T, c net.Conn, br *bufio.Reader, request string) (int, string) {
+	t.Helper()
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(br, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(body)
+}
+
+// One connection may ask for an Invoke and for other things in any order: each is answered on its way, in order.
+func TestConnectionChangesWays(t *testing.T) {
+	addr, _ := openDoor(t, time.Minute)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	br := bufio.NewReader(c)
+	other := "GET /kiln/v1/nodes HTTP/1.1\r\nHost: x\r\n\r\n"
+	chunked := strings.Replace(plainInvoke, "Content-Length: 2\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 1)
+	waits := strings.Replace(plainInvoke, "Host", "X-Note: 1\r\nHost", 1)
+	for i, request := range []string{plainInvoke, other, plainInvoke, waits, other, other, chunked, plainInvoke, other} {
+		status, body := ask(t, c, br, request)
+		if strings.HasPrefix(request, "GET") {
+			if status != http.StatusOK || body != "ordinary" {
+				t.Fatalf("request %d: %d %q", i, status, body)
+			}
+		} else if status != http.StatusForbidden || !strings.Contains(body, `"message"`) {
+			t.Fatalf("request %d: %d %q", i, status, body)
+		}
+	}
+}
+
+// A client that says half a request, or nothing, loses its connection, and nobody else's.
+func TestSlowClientsAreLetGo(t *testing.T) {
+	addr, _ := openDoor(t, 600*time.Millisecond)
+	for _, said := range []string{"", "POST /2015-03-31/func", plainInvoke[:len(plainInvoke)-2]} {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, said); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(said, "\r\n\r\n") {
+			continue // its body may take longer; the door's end takes it
+		}
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("after %q: %v, not an end", said, err)
+		}
+	}
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if status, _ := ask(t, c, bufio.NewReader(c), plainInvoke); status != http.StatusForbidden {
+		t.Errorf("another client's request: %d", status)
+	}
+}
+
+// A body over the bound is refused with AWS's error before it is read, and the client gets to read why.
+func TestBodyTooLarge(t *testing.T) {
+	addr, _ := openDoor(t, time.Minute)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	request := strings.Replace(plainInvoke, "Length: 2", "Length: 7000000", 1)
+	status, body := ask(t, c, bufio.NewReader(c), request)
+	if status != http.StatusRequestEntityTooLarge || !strings.Contains(body, "6291556") {
+		t.Errorf("%d %q", status, body)
+	}
+}
+
+// An ending door closes idle connections at once and returns.
+func TestDoorEnds(t *testing.T) {
+	addr, stop := openDoor(t, time.Minute)
+	var conns []net.Conn
+	for _, request := range []string{plainInvoke, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"} {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		ask(t, c, bufio.NewReader(c), request)
+		conns = append(conns, c)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range conns {
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Errorf("connection %d is still served", i)
+		}
+	}
+	if _, err := net.Dial("tcp", addr); err == nil {
+		t.Error("the port is still open")
+	}
+}
