@@ -51,6 +51,9 @@ func (m *Manager) instanceInvariants(in *instance) error {
 		if (c.state == kiln.ContainerBusy) != (c.request != "") {
 			return fmt.Errorf("container %s is %s with request %q", c.place.ID, c.state, c.request)
 		}
+		if c.state == kiln.ContainerIdle && in.place.State != kiln.InstanceAssigned {
+			return fmt.Errorf("container %s is idle there and could be given work", c.place.ID)
+		}
 		if c.state == kiln.ContainerBusy || c.start != nil {
 			active++
 		}

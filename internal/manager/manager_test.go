@@ -78,12 +78,13 @@ func (w *world) answer(a Action) {
 	}
 }
 
-// settle answers everything until nothing is left to do.
+// settle answers everything until nothing is left to do; each thing takes 10 ms.
 func (w *world) settle() {
 	w.t.Helper()
 	for len(w.todo) > 0 {
 		a := w.todo[0]
 		w.todo = w.todo[1:]
+		w.now = w.now.Add(10 * time.Millisecond)
 		w.answer(a)
 	}
 }
@@ -177,5 +178,35 @@ func TestLadder(t *testing.T) {
 	}
 	if again.Container != a.Container || three.Instance == a.Instance {
 		t.Errorf("containers %s %s, instances %s %s", a.Container, again.Container, a.Instance, three.Instance)
+	}
+}
+
+// A request waits for a busy container where that is sooner than a start, and its path is container; where the busy one
+// takes longer than was thought, another is started after all (R37).
+func TestWaitsWhereSooner(t *testing.T) {
+	w := newWorld(t, warming(1))
+	w.settle()
+	for range 20 { // the version is known to take 2 ms
+		r := w.request("a", "one", 128)
+		w.settle()
+		w.now = w.now.Add(2 * time.Millisecond)
+		w.end(r, false)
+	}
+	w.settle()
+	first := w.request("a", "one", 128)
+	second := w.request("a", "one", 128)
+	if len(w.todo) > 0 || second.Container != "" {
+		t.Fatalf("a start was made for a request that waits for 2 ms: %+v", w.todo)
+	}
+	w.now = w.now.Add(2 * time.Millisecond)
+	w.end(first, false)
+	if second.Container != first.Container || second.Path != kiln.PathContainer || second.Choice.Waited == 0 {
+		t.Errorf("second on %s by %s, waited %d", second.Container, second.Path, second.Choice.Waited)
+	}
+	third := w.request("a", "one", 128)
+	w.pass(2 * time.Second)
+	w.settle()
+	if third.Container == "" || third.Container == second.Container || third.Path != kiln.PathCodeCache {
+		t.Errorf("third on %q by %s", third.Container, third.Path)
 	}
 }
