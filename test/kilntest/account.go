@@ -57,8 +57,12 @@ type Account struct {
 	mark int // of the server's log when the test began
 
 	mu       sync.Mutex
-	requests []string // guarded by mu; the ids of this account's invokes, in the order of their answers
+	requests []noted // guarded by mu; this account's invokes, in the order of their answers
+	failed   []noted // guarded by mu; those of them that failed
 }
+
+// noted is one invoke.
+type noted struct{ id, function string }
 
 // Operator gives the default account, whose key is also the operator's.
 func (s *Server) Operator(tb testing.TB) *Account {
@@ -90,25 +94,54 @@ func (s *Server) account(tb testing.TB, c credentials) *Account {
 	return a
 }
 
-// explain prints, when the test failed, what the server logged meanwhile and the records of the last requests.
+// note remembers an invoke for the case that the test fails.
+func (a *Account) note(function string, answer *Answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if answer.Failure() != nil {
+		a.failed = append(a.failed, noted{answer.RequestID(), function})
+	}
+	a.requests = append(a.requests, noted{answer.RequestID(), function})
+}
+
+// explain prints, when the test failed, what the server logged meanwhile, and the records and function logs of the
+// requests that failed, or else of the last ones.
 func (a *Account) explain() {
 	if !a.tb.Failed() {
 		return
 	}
-	a.mu.Lock()
-	requests := a.requests[max(0, len(a.requests)-maxRecords):]
-	a.mu.Unlock()
-	for _, id := range requests {
-		answer, err := a.try(Call{Method: http.MethodGet, Path: "/kiln/v1/executions/" + id})
-		if err != nil {
-			a.tb.Logf("record of %s: %v", id, err)
-			continue
-		}
-		a.tb.Logf("record of %s (account %s): %d %s", id, a.ID, answer.Status, answer.Body)
-	}
 	if _, printed := a.Server.explained.LoadOrStore(a.tb, true); !printed {
 		a.tb.Logf("--- the server's log meanwhile\n%s---", a.Server.log.tail(a.mark, tailLines))
 	}
+	a.mu.Lock()
+	requests := a.failed
+	if len(requests) == 0 {
+		requests = a.requests
+	}
+	requests = requests[max(0, len(requests)-maxRecords):]
+	a.mu.Unlock()
+	logged := map[string]bool{}
+	for _, r := range requests {
+		answer, err := a.try(Call{Method: http.MethodGet, Path: "/kiln/v1/executions/" + r.id})
+		if err != nil {
+			a.tb.Logf("record of %s: %v", r.id, err)
+			continue
+		}
+		a.tb.Logf("record of %s (account %s): %d %s", r.id, a.ID, answer.Status, answer.Body)
+		if !logged[r.function] {
+			logged[r.function] = true
+			a.logs(r.function)
+		}
+	}
+}
+
+// logs prints the end of a function's log.
+func (a *Account) logs(function string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	out, _ := a.Command(ctx, "logs", function).CombinedOutput()
+	lines := strings.SplitAfter(string(out), "\n")
+	a.tb.Logf("--- the log of %s\n%s---", function, strings.Join(lines[max(0, len(lines)-tailLines):], ""))
 }
 
 // Environ gives the variables of a shell that uses this account.
@@ -246,9 +279,7 @@ func (a *Account) TryInvoke(in Invocation) (*Answer, error) {
 	}
 	answer, err := a.try(c)
 	if err == nil {
-		a.mu.Lock()
-		a.requests = append(a.requests, answer.RequestID())
-		a.mu.Unlock()
+		a.note(in.Function, answer)
 	}
 	return answer, err
 }

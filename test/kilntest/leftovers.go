@@ -29,6 +29,7 @@ type traces struct {
 	marks      []string       // both, and the ids of instances and containers it had
 	processes  map[int]string // pid → start time, of all that came from it
 	namespaces []string       // mount namespaces of its own
+	until      float64        // when it ended, in the kernel's ticks: what began later did not come from it
 }
 
 func takeFootprint() footprint {
@@ -67,6 +68,7 @@ func (s *Server) traces() traces {
 // leftBehind is what there is after a server's end that came from it.
 func leftBehind(before footprint, t traces) []error {
 	var found []error
+	t.until = uptime() * ticksPerSecond
 	// What the kernel takes down by itself (a namespace's mounts, a loop device that is let go) may take a moment.
 	for deadline := time.Now().Add(3 * time.Second); ; {
 		found = lookAround(before, t)
@@ -110,6 +112,10 @@ func (t traces) alive() []string {
 	var found []string
 	for _, pid := range pids() {
 		if pid == os.Getpid() {
+			continue
+		}
+		// The kernel gives a namespace's number again when it is gone, to a process that has nothing to do with it.
+		if began, err := strconv.ParseFloat(startTime(pid), 64); err != nil || t.until > 0 && began > t.until {
 			continue
 		}
 		started, from := t.processes[pid]
@@ -252,14 +258,16 @@ func (s *Server) Process(tb testing.TB, pid int) Process {
 	if err != nil {
 		tb.Fatalf("look at process %d: %v", pid, err)
 	}
-	uptime, err := os.ReadFile("/proc/uptime")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	up, err := strconv.ParseFloat(strings.Fields(string(uptime))[0], 64)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	// The kernel counts starts in hundredths of a second on every machine Go runs on (USER_HZ).
-	return Process{Exe: exe, StartedAt: Seconds(time.Now()) - up + ticks/100}
+	return Process{Exe: exe, StartedAt: Seconds(time.Now()) - uptime() + ticks/ticksPerSecond}
+}
+
+// ticksPerSecond is how the kernel counts the starts of processes on every machine Go runs on (USER_HZ).
+const ticksPerSecond = 100
+
+// uptime is how long the machine has run, in seconds.
+func uptime() float64 {
+	b, _ := os.ReadFile("/proc/uptime")
+	text, _, _ := strings.Cut(string(b), " ")
+	up, _ := strconv.ParseFloat(text, 64)
+	return up
 }
