@@ -37,9 +37,9 @@ type Driver interface {
 	// KindUnavailable, KindInternal.
 	CreateContainer(ctx context.Context, spec kiln.ContainerSpec) (pid int, err error)
 
-	// BindContainer puts the attached code, the environment and the limits in and runs the function's own
-	// initialisation, without a processor limit. Blocks for that, at most InitLimit. A failing function is a result;
-	// an error means the container is of no use (KindNotFound, KindInternal) and must be deleted.
+	// BindContainer puts the code (binding.Version.Package, attached before), the environment and the limits in and runs
+	// the function's own initialisation, without a processor limit. Blocks for that, at most InitLimit. A failing function
+	// is a result; an error means the container is of no use (KindNotFound, KindInternal) and must be deleted.
 	BindContainer(ctx context.Context, id kiln.ContainerID, binding kiln.Binding) (kiln.InitResult, error)
 
 	// Execute hands the event to an idle container and blocks until its answer, its end or the deadline. It never

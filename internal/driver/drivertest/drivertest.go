@@ -11,7 +11,9 @@
 package drivertest
 
 import (
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -226,10 +228,16 @@ func (b *bench) code(i kiln.InstanceID, files map[string]string) string {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		b.Fatal(err)
 	}
-	if err := b.Driver.AttachPackage(b.Context(), i, kiln.Digest(fmt.Sprintf("%064x", b.next.Add(1))), dir); err != nil {
+	if err := b.Driver.AttachPackage(b.Context(), i, digest(dir), dir); err != nil {
 		b.Fatalf("attach package: %v", err)
 	}
 	return dir
+}
+
+// digest names a folder as a package; what is in it is of no account here.
+func digest(dir string) kiln.Digest {
+	sum := sha256.Sum256([]byte(dir))
+	return kiln.Digest(hex.EncodeToString(sum[:]))
 }
 
 // compiled makes a package with the compiled guest and a constant.
@@ -249,7 +257,7 @@ func binding(dir, handler string, env map[string]string) kiln.Binding {
 		all[k] = v
 	}
 	return kiln.Binding{
-		Version: &kiln.Version{Account: kiln.DefaultAccount, Function: "f", Number: kiln.Latest, Handler: handler, MemoryMiB: 128, DiskMiB: 512, TimeoutMillis: 3000},
+		Version: &kiln.Version{Account: kiln.DefaultAccount, Function: "f", Number: kiln.Latest, Package: digest(dir), Handler: handler, MemoryMiB: 128, DiskMiB: 512, TimeoutMillis: 3000},
 		Amounts: kiln.Amounts{MemoryMiB: 128, MilliCPUs: 500, DiskMiB: 512, Processes: 64}, Environment: all, CodeDir: dir, InitLimit: 20 * time.Second}
 }
 
