@@ -98,6 +98,7 @@ func (s *server) exercise(ctx context.Context, c caller, as *client.Client, exec
 		return err
 	}
 	j.Clients, j.Requests, j.Samples = 1, 1, true
+	lived := map[string]bool{}
 	for range lives {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -106,6 +107,10 @@ func (s *server) exercise(ctx context.Context, c caller, as *client.Client, exec
 		if err != nil {
 			return err
 		}
+		if id := t.Samples[0].Container; lived[id] {
+			return fmt.Errorf("container %s was ended and executes again", id)
+		}
+		lived[t.Samples[0].Container] = true
 		if err := s.end(ctx, "containers", t.Samples[0].Container); err != nil {
 			return err
 		}
@@ -148,15 +153,25 @@ func (s *server) usage(ctx context.Context) (usage, error) {
 	proc := fmt.Sprintf("/proc/%d/", s.Pid())
 	return usage{
 		resident: megabytes(proc+"status", "VmRSS"), descriptors: float64(entries(proc + "fd")), goroutines: metrics["go_goroutines"],
-		mounts: float64(strings.Count(read(proc+"mountinfo"), "\n") + 1), cgroups: float64(cgroups()), n: float64(len(containers)),
+		mounts: float64(strings.Count(read(proc+"mountinfo"), "\n") + 1), cgroups: float64(cgroupsOf(containers)), n: float64(len(containers)),
 	}, nil
 }
 
-// cgroups counts the cgroups of this machine.
-func cgroups() int {
+// cgroupsOf counts the cgroups of the server: all below the one of its own that its containers' cgroups are in.
+func cgroupsOf(containers []place) int {
+	top := ""
+	for _, c := range containers {
+		for line := range strings.Lines(read(fmt.Sprintf("/proc/%d/cgroup", c.PID))) {
+			for part := range strings.SplitSeq(line, "/") {
+				if top == "" && strings.HasPrefix(part, "kiln-") {
+					top = part
+				}
+			}
+		}
+	}
 	n := 0
-	_ = filepath.WalkDir("/sys/fs/cgroup", func(_ string, e fs.DirEntry, err error) error {
-		if err == nil && e.IsDir() {
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() && top != "" && strings.Contains(path+"/", "/"+top+"/") {
 			n++
 		}
 		return nil

@@ -27,7 +27,8 @@ const (
 type placementField struct {
 	index     *placement.Index
 	instances []*placement.Instance
-	accounts  int
+	accounts  []kiln.AccountID
+	digests   []kiln.Digest
 	chance    *rand.Rand
 	taken     []taken // a ring
 	next      int
@@ -74,16 +75,21 @@ func measurePlacement(ctx context.Context, b *bench) error {
 func newPlacementField(containers int) *placementField {
 	shapes := []kiln.Shape{{MemoryMiB: 2048, CPUs: 1}, {MemoryMiB: 10240, CPUs: 5}}
 	n := containers / perInstance
-	f := &placementField{index: placement.New(shapes), accounts: max(1, n/perAccount), chance: rand.New(rand.NewPCG(1, uint64(containers))),
-		taken: make([]taken, min(n, 4096))}
+	f := &placementField{index: placement.New(shapes), chance: rand.New(rand.NewPCG(1, uint64(containers))), taken: make([]taken, min(n, 4096))}
+	for i := range max(1, n/perAccount) {
+		f.accounts = append(f.accounts, kiln.AccountID(fmt.Sprintf("%012d", i)))
+	}
+	for i := range 8 * perAccount {
+		f.digests = append(f.digests, kiln.Digest(fmt.Sprintf("%064x", i)))
+	}
 	for i := range n {
 		in := &placement.Instance{
-			ID: kiln.InstanceID(fmt.Sprintf("i-%016x", i)), Sequence: uint64(i), State: kiln.InstanceAssigned, Account: f.account(i % f.accounts),
+			ID: kiln.InstanceID(fmt.Sprintf("i-%016x", i)), Sequence: uint64(i), State: kiln.InstanceAssigned, Account: f.accounts[i%len(f.accounts)],
 			Configuration: kiln.Configuration{Driver: "container", Runtime: "python3.11", Shape: shapes[0]},
 		}
 		for range perInstance {
 			in.FreeMiB += 128 * f.chance.IntN(4)
-			f.index.Hold(in, f.digest(f.chance.IntN(4*perAccount)))
+			f.index.Hold(in, f.digests[f.chance.IntN(4*perAccount)])
 		}
 		f.index.Update(in)
 		f.instances = append(f.instances, in)
@@ -91,19 +97,13 @@ func newPlacementField(containers int) *placementField {
 	return f
 }
 
-func (f *placementField) account(n int) kiln.AccountID {
-	return kiln.AccountID(fmt.Sprintf("%012d", n))
-}
-
-func (f *placementField) digest(n int) kiln.Digest { return kiln.Digest(fmt.Sprintf("%064x", n)) }
-
 // cost gives the nanoseconds one do takes, over a while.
 func (f *placementField) cost(during time.Duration, do func(*placement.Code, placement.Need)) float64 {
 	// What is asked for is made before the clock starts.
 	needs := make([]placement.Need, 1<<14)
 	for i := range needs {
-		needs[i] = placement.Need{Account: f.account(f.chance.IntN(f.accounts)), Driver: "container", Runtime: "python3.11",
-			Package: f.digest(f.chance.IntN(8 * perAccount)), MemoryMiB: 128 * (1 + f.chance.IntN(8))}
+		needs[i] = placement.Need{Account: f.accounts[f.chance.IntN(len(f.accounts))], Driver: "container", Runtime: "python3.11",
+			Package: f.digests[f.chance.IntN(len(f.digests))], MemoryMiB: 128 * (1 + f.chance.IntN(8))}
 	}
 	var code placement.Code
 	choices := 0

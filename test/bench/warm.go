@@ -79,7 +79,7 @@ func measureWarm(ctx context.Context, b *bench) (err error) {
 		jobs = append(jobs, invocation(as, g.name, event120()))
 	}
 	slice := scale(b, time.Second, 250*time.Millisecond)
-	all, err := warmRounds(ctx, c, jobs, b.rounds(7), slice, quiet)
+	all, err := warmRounds(ctx, c, jobs, b.rounds(7), slice)
 	if err != nil {
 		return err
 	}
@@ -87,12 +87,7 @@ func measureWarm(ctx context.Context, b *bench) (err error) {
 	if err := measureStages(ctx, b, s, c, as); err != nil {
 		return err
 	}
-	stop, err := b.burn(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stop()) }()
-	all, err = warmRounds(ctx, c, jobs, b.rounds(7), slice, func(context.Context) error { return nil })
+	all, err = busyRounds(ctx, b, c, jobs, b.rounds(7), slice)
 	if err != nil {
 		return err
 	}
@@ -135,35 +130,70 @@ func warmUp(ctx context.Context, s *server, c caller, as *client.Client) error {
 	return nil
 }
 
+// roundsLimit bounds the rounds of one phase on a machine that is never quiet; warmRoundsLeast are made all the same.
+const (
+	roundsLimit     = 80 * time.Second
+	warmRoundsLeast = 5
+)
+
 // warmRounds measures each job in turn, the floor first, round by round.
-func warmRounds(ctx context.Context, c caller, jobs []job, rounds int, slice time.Duration, gate func(context.Context) error) ([]series, error) {
+func warmRounds(ctx context.Context, c caller, jobs []job, rounds int, slice time.Duration) ([]series, error) {
 	all := make([]series, len(jobs))
-	for range rounds {
-		var one, many tally
-		for i, j := range jobs {
-			if err := gate(ctx); err != nil {
-				return nil, err
-			}
-			j.Clients, j.For = 1, slice
-			t, err := c.do(j)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", j.URL, err)
-			}
-			j.Clients = callers
-			u, err := c.do(j)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", j.URL, err)
-			}
-			if i == 0 {
-				one, many = t, u
-			}
-			all[i].p50, all[i].ratioP50 = append(all[i].p50, t.P50), append(all[i].ratioP50, t.P50/one.P50)
-			all[i].p99, all[i].ratioP99 = append(all[i].p99, t.P99), append(all[i].ratioP99, t.P99/one.P99)
-			all[i].throughput = append(all[i].throughput, u.perSecond())
-			all[i].ratioThroughput = append(all[i].ratioThroughput, u.perSecond()/many.perSecond())
+	begin := time.Now()
+	for n := 0; n < rounds && (n < warmRoundsLeast || time.Since(begin) < roundsLimit); n++ {
+		if err := warmRound(c, jobs, slice, all, func() error { return quiet(ctx) }); err != nil {
+			return nil, err
 		}
 	}
 	return all, nil
+}
+
+// busyRounds does the same with the CPUs kept from idling.
+func busyRounds(ctx context.Context, b *bench, c caller, jobs []job, rounds int, slice time.Duration) ([]series, error) {
+	all := make([]series, len(jobs))
+	begin := time.Now()
+	for n := 0; n < rounds && (n < warmRoundsLeast || time.Since(begin) < roundsLimit); n++ {
+		if err := quiet(ctx); err != nil {
+			return nil, err
+		}
+		stop, err := b.burn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		err = warmRound(c, jobs, slice, all, func() error { return nil })
+		if err := errors.Join(err, stop()); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// warmRound measures each job once and adds what it finds. gate is called before each.
+func warmRound(c caller, jobs []job, slice time.Duration, all []series, gate func() error) error {
+	var floor, floorMany tally
+	for i, j := range jobs {
+		if err := gate(); err != nil {
+			return err
+		}
+		j.Clients, j.For = 1, slice
+		one, err := c.do(j)
+		if err != nil {
+			return fmt.Errorf("%s: %w", j.URL, err)
+		}
+		j.Clients = callers
+		many, err := c.do(j)
+		if err != nil {
+			return fmt.Errorf("%s: %w", j.URL, err)
+		}
+		if i == 0 {
+			floor, floorMany = one, many
+		}
+		all[i].p50, all[i].ratioP50 = append(all[i].p50, one.P50), append(all[i].ratioP50, one.P50/floor.P50)
+		all[i].p99, all[i].ratioP99 = append(all[i].p99, one.P99), append(all[i].ratioP99, one.P99/floor.P99)
+		all[i].throughput = append(all[i].throughput, many.perSecond())
+		all[i].ratioThroughput = append(all[i].ratioThroughput, many.perSecond()/floorMany.perSecond())
+	}
+	return nil
 }
 
 func (b *bench) addWarm(prefix string, all []series, busy bool) {
