@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kiln"
@@ -36,12 +37,8 @@ type Change struct {
 type Documents struct {
 	engine *Engine
 	bucket string
-	kv     jetstream.KeyValue
-	stream jetstream.Stream
 	hook   func(Change)
-
-	// down is closed when nothing is applied any more: the engine is closing, or its watch has failed.
-	down chan struct{}
+	link   atomic.Pointer[link]
 
 	mu      sync.RWMutex
 	copies  map[string]Document // guarded by mu
@@ -49,6 +46,15 @@ type Documents struct {
 	loaded  bool                // guarded by mu: the first reading of everything is done
 	applied uint64              // guarded by mu: every change up to this revision is in copies and told to the hook
 	waiters []waiter            // guarded by mu: writers that wait for their revision to be applied
+}
+
+// link is how Documents hang on one life of the embedded server.
+type link struct {
+	backend *backend
+	kv      jetstream.KeyValue
+	stream  jetstream.Stream
+	// down is closed when nothing is applied any more: the backend is closing, or its watch has failed.
+	down chan struct{}
 }
 
 // waiter is a writer that waits until a revision is applied. There is at most one for each write under way.
@@ -66,55 +72,71 @@ func (e *Engine) Documents(ctx context.Context, bucket string, hook func(Change)
 	if err := e.claim(bucket); err != nil {
 		return nil, err
 	}
-	d, err := e.open(ctx, bucket, hook)
-	if err != nil {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		delete(e.buckets, bucket)
-		return nil, err
-	}
-	return d, nil
-}
-
-// open makes or finds the bucket and reads it.
-func (e *Engine) open(ctx context.Context, bucket string, hook func(Change)) (*Documents, error) {
-	const op = "engine: open documents"
-	stream, err := e.js.CreateOrUpdateStream(ctx, streamConfig(bucket))
-	if err != nil {
-		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the bucket cannot be made", err)
-	}
-	kv, err := e.js.KeyValue(ctx, bucket)
-	if err != nil {
-		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the bucket cannot be opened", err)
-	}
 	if hook == nil {
 		hook = func(Change) {}
 	}
-	d := &Documents{engine: e, bucket: bucket, kv: kv, stream: stream, hook: hook,
-		down: make(chan struct{}), copies: map[string]Document{}}
-	life, end := context.WithCancel(e.life)
+	d := &Documents{engine: e, bucket: bucket, hook: hook, copies: map[string]Document{}}
+	err := d.attach(ctx, e.current())
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil {
+		delete(e.buckets, bucket)
+		return nil, err
+	}
+	e.buckets[bucket] = d
+	return d, nil
+}
+
+// attach makes or finds the bucket on a backend and reads it. What an earlier backend gave is not told again.
+func (d *Documents) attach(ctx context.Context, b *backend) error {
+	const op = "engine: open documents"
+	stream, err := b.js.CreateOrUpdateStream(ctx, streamConfig(d.bucket))
+	if err != nil {
+		return kiln.Wrap(kiln.KindUnavailable, op, "the bucket cannot be made", err)
+	}
+	if err := d.complete(stream.CachedInfo().State.LastSeq); err != nil {
+		return err
+	}
+	kv, err := b.js.KeyValue(ctx, d.bucket)
+	if err != nil {
+		return kiln.Wrap(kiln.KindUnavailable, op, "the bucket cannot be opened", err)
+	}
+	life, end := context.WithCancel(b.life)
 	watch, err := kv.WatchAll(life)
 	if err != nil {
 		end()
-		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the bucket cannot be watched", err)
+		return kiln.Wrap(kiln.KindUnavailable, op, "the bucket cannot be watched", err)
 	}
+	l := &link{backend: b, kv: kv, stream: stream, down: make(chan struct{})}
 	loaded := make(chan bool, 1) // true when an old mark of a deletion was seen
-	e.watches.Go(func() {
+	b.watches.Go(func() {
 		defer end()
-		d.apply(life, watch, loaded)
+		d.apply(life, l, watch, loaded)
 	})
 	select {
 	case marks := <-loaded:
+		d.link.Store(l)
 		if marks {
-			d.sweep(ctx)
+			d.sweep(ctx, kv)
 		}
-		return d, nil
-	case <-d.down:
-		return nil, kiln.Errorf(kiln.KindUnavailable, op, "the bucket %q ended while it was read", bucket)
+		return nil
+	case <-l.down:
+		return kiln.Errorf(kiln.KindUnavailable, op, "the bucket %q ended while it was read", d.bucket)
 	case <-ctx.Done():
 		end()
-		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the bucket was not read in time", context.Cause(ctx))
+		return kiln.Wrap(kiln.KindUnavailable, op, "the bucket was not read in time", context.Cause(ctx))
 	}
+}
+
+// complete refuses a store that has lost what it once gave: its next writes would be taken for old ones.
+func (d *Documents) complete(last uint64) error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if last < d.applied {
+		return kiln.Errorf(kiln.KindCorrupt, "engine: open documents", "the store lost writes of %q: it ends at revision %d, and %d was seen; "+
+			"restore the data directory from a backup", d.bucket, last, d.applied)
+	}
+	return nil
 }
 
 // claim takes a bucket's name for the life of the engine.
@@ -131,7 +153,7 @@ func (e *Engine) claim(bucket string) error {
 	if len(e.buckets) >= maxBuckets {
 		return kiln.Errorf(kiln.KindLimit, op, "an engine has at most %d buckets", maxBuckets)
 	}
-	e.buckets[bucket] = struct{}{}
+	e.buckets[bucket] = nil
 	return nil
 }
 
@@ -194,7 +216,7 @@ func (d *Documents) Create(ctx context.Context, key string, value []byte) (uint6
 	if err := d.engine.room(op); err != nil {
 		return 0, err
 	}
-	return d.write(ctx, op, func(ctx context.Context) (uint64, error) { return d.kv.Create(ctx, escapeKey(key), value) })
+	return d.write(ctx, op, func(ctx context.Context, l *link) (uint64, error) { return l.kv.Create(ctx, escapeKey(key), value) })
 }
 
 // Update writes a document that must be at a revision and gives its new one. Kinds: KindConflict (it is at another revision
@@ -211,8 +233,8 @@ func (d *Documents) Update(ctx context.Context, key string, value []byte, revisi
 	if err := d.engine.room(op); err != nil {
 		return 0, err
 	}
-	return d.write(ctx, op, func(ctx context.Context) (uint64, error) {
-		return d.kv.Update(ctx, escapeKey(key), value, revision)
+	return d.write(ctx, op, func(ctx context.Context, l *link) (uint64, error) {
+		return l.kv.Update(ctx, escapeKey(key), value, revision)
 	})
 }
 
@@ -225,31 +247,39 @@ func (d *Documents) Delete(ctx context.Context, key string, revision uint64) err
 	if revision == 0 { // to the store that would mean: at any revision
 		return kiln.Errorf(kiln.KindInvalid, op, "no document is at revision 0")
 	}
-	_, err := d.write(ctx, op, func(ctx context.Context) (uint64, error) {
-		if err := d.kv.Delete(ctx, escapeKey(key), jetstream.LastRevision(revision)); err != nil {
+	_, err := d.write(ctx, op, func(ctx context.Context, l *link) (uint64, error) {
+		if err := l.kv.Delete(ctx, escapeKey(key), jetstream.LastRevision(revision)); err != nil {
 			return 0, err
 		}
-		return d.last(ctx)
+		return l.last(ctx)
 	})
 	return err
 }
 
 // write does one write and waits until it is in the local copy. After a lost race it waits until what won is there, so that
 // who reads again reads something new.
-func (d *Documents) write(ctx context.Context, op string, do func(context.Context) (uint64, error)) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, writeLimit)
+func (d *Documents) write(caller context.Context, op string, do func(context.Context, *link) (uint64, error)) (uint64, error) {
+	ctx, cancel := context.WithTimeout(caller, writeLimit)
 	defer cancel()
-	revision, err := do(ctx)
+	l := d.link.Load()
+	defer context.AfterFunc(l.backend.life, cancel)() // nobody answers any more
+	revision, err := do(ctx, l)
 	if lostRace(err) {
-		if last, err := d.last(ctx); err == nil {
-			_ = d.await(ctx, op, last) // when it is late, who reads again only loses once more
+		if last, err := l.last(ctx); err == nil {
+			_ = d.await(ctx, op, l, last) // when it is late, who reads again only loses once more
 		}
 		return 0, kiln.Wrap(kiln.KindConflict, op, "someone else changed it first", err)
 	}
-	if err != nil {
-		return 0, kiln.Wrap(kiln.KindUnavailable, op, "the store did not take the write", err)
+	if err == nil {
+		err = d.await(ctx, op, l, revision)
 	}
-	return revision, d.await(ctx, op, revision)
+	if err != nil {
+		if caller.Err() == nil {
+			d.engine.doubt(l.backend)
+		}
+		return 0, kiln.Wrap(kiln.KindUnavailable, op, "the store did not take the write; try again in a moment", err)
+	}
+	return revision, nil
 }
 
 // lostRace reports whether a write came second. One replica answers so with the one error, three with the other.
@@ -258,8 +288,8 @@ func lostRace(err error) bool {
 }
 
 // last gives the revision of the bucket's newest write.
-func (d *Documents) last(ctx context.Context) (uint64, error) {
-	info, err := d.stream.Info(ctx)
+func (l *link) last(ctx context.Context) (uint64, error) {
+	info, err := l.stream.Info(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -267,7 +297,7 @@ func (d *Documents) last(ctx context.Context) (uint64, error) {
 }
 
 // await blocks until a revision is applied.
-func (d *Documents) await(ctx context.Context, op string, revision uint64) error {
+func (d *Documents) await(ctx context.Context, op string, l *link, revision uint64) error {
 	d.mu.Lock()
 	if d.applied >= revision {
 		d.mu.Unlock()
@@ -279,7 +309,7 @@ func (d *Documents) await(ctx context.Context, op string, revision uint64) error
 	select {
 	case <-done:
 		return nil
-	case <-d.down:
+	case <-l.down:
 	case <-ctx.Done():
 	}
 	d.mu.Lock()
@@ -289,8 +319,8 @@ func (d *Documents) await(ctx context.Context, op string, revision uint64) error
 }
 
 // apply carries what the store tells into the local copy until the watch ends.
-func (d *Documents) apply(life context.Context, watch jetstream.KeyWatcher, loaded chan<- bool) {
-	defer close(d.down)
+func (d *Documents) apply(life context.Context, l *link, watch jetstream.KeyWatcher, loaded chan<- bool) {
+	defer close(l.down)
 	defer watch.Stop()
 	old, marks := time.Now().Add(-markerAge), false
 	for {
@@ -302,6 +332,7 @@ func (d *Documents) apply(life context.Context, watch jetstream.KeyWatcher, load
 			case !ok:
 				if life.Err() == nil {
 					d.engine.logger.Error("engine watch ended", "bucket", d.bucket)
+					d.engine.doubt(l.backend)
 				}
 				return
 			case entry == nil: // everything there was has been read
@@ -318,6 +349,9 @@ func (d *Documents) apply(life context.Context, watch jetstream.KeyWatcher, load
 
 // applyOne carries one change into the local copy, tells the hook and lets the writer go.
 func (d *Documents) applyOne(entry jetstream.KeyValueEntry, deleted bool) {
+	if d.known(entry.Revision()) {
+		return
+	}
 	key, ok := unescapeKey(entry.Key())
 	if !ok {
 		d.engine.logger.Error("engine key unreadable", "bucket", d.bucket, "key", entry.Key())
@@ -336,6 +370,13 @@ func (d *Documents) applyOne(entry jetstream.KeyValueEntry, deleted bool) {
 		close(w.done)
 		return true
 	})
+}
+
+// known reports whether a revision was applied before: a new backend gives everything once more.
+func (d *Documents) known(revision uint64) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.loaded && revision <= d.applied
 }
 
 func (d *Documents) store(c Change) {
@@ -362,6 +403,9 @@ func (d *Documents) store(c Change) {
 func (d *Documents) sortKeys() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.loaded {
+		return // a new backend's reading; the keys were kept sorted
+	}
 	d.keys = make([]string, 0, len(d.copies))
 	for key := range d.copies {
 		d.keys = append(d.keys, key)
@@ -371,8 +415,8 @@ func (d *Documents) sortKeys() {
 }
 
 // sweep removes old marks of deletions from the store. Failing costs only space.
-func (d *Documents) sweep(ctx context.Context) {
-	if err := d.kv.PurgeDeletes(ctx, jetstream.DeleteMarkersOlderThan(markerAge)); err != nil {
+func (d *Documents) sweep(ctx context.Context, kv jetstream.KeyValue) {
+	if err := kv.PurgeDeletes(ctx, jetstream.DeleteMarkersOlderThan(markerAge)); err != nil {
 		d.engine.logger.Warn("engine sweep failed", "bucket", d.bucket, "error", err)
 	}
 }

@@ -5,8 +5,11 @@
 // It is not for packages or payloads (a document is at most MaxValueBytes), and it knows nothing of what the documents mean.
 //
 // An Engine and its Documents are safe for use by many goroutines. Each Documents has one goroutine that applies changes in
-// the order of the store and calls the hook; it owns the writing side of the local copy. Locks: Engine.mu, then
-// Documents.mu; no lock is held over I/O, channels or hooks.
+// the order of the store and calls the hook; it owns the writing side of the local copy. Locks: Engine.mu, then the
+// Documents' mu in the order of their buckets' names; no lock is held over I/O, channels or hooks.
+//
+// An embedded server whose files once failed it (a full disk) answers no more, and one may die: Run starts it anew
+// (heal.go), and what is read meanwhile comes from the local copies.
 //
 // One process alone may open a directory; the server's lock on the data directory sees to that.
 package engine
@@ -51,8 +54,8 @@ type Config struct {
 	Dir string
 	// Logger is told what the embedded server says. Required.
 	Logger *slog.Logger
-	// ReserveBytes is the free disk space below which writes other than deletions are refused; DefaultReserveBytes when 0. A
-	// disk that is really full leaves the store broken until the next start.
+	// ReserveBytes is the free disk space below which writes other than deletions are refused; DefaultReserveBytes when 0,
+	// none when negative.
 	ReserveBytes int64
 }
 
@@ -61,17 +64,24 @@ type Engine struct {
 	dir     string
 	reserve int64
 	logger  *slog.Logger
-	server  *server.Server
-	conn    *nats.Conn
-	js      jetstream.JetStream
+	suspect chan *backend // holds one backend that did not take a write, for Run to look at
 
-	// life ends when Close is called; the watches hang on it.
+	mu      sync.Mutex
+	backend *backend              // guarded by mu: the one in use
+	buckets map[string]*Documents // guarded by mu: the buckets that are open; nil while one is being opened
+	closed  bool                  // guarded by mu
+}
+
+// backend is one life of the embedded server and the connection to it.
+type backend struct {
+	server *server.Server
+	conn   *nats.Conn
+	js     jetstream.JetStream
+
+	// life ends when the backend is closed; the watches hang on it.
 	life    context.Context
 	end     context.CancelFunc
 	watches sync.WaitGroup
-
-	mu      sync.Mutex
-	buckets map[string]struct{} // guarded by mu: the buckets that are open
 }
 
 // Open starts the embedded server on the directory and connects to it. A directory left by a killed process is recovered:
@@ -90,24 +100,34 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the engine's directory cannot be closed to others", err)
 	}
-	srv, err := start(ctx, dir, cfg.Logger)
-	if err != nil {
-		return nil, err
-	}
-	e := &Engine{dir: dir, reserve: cfg.ReserveBytes, logger: cfg.Logger, server: srv, buckets: map[string]struct{}{}}
+	e := &Engine{dir: dir, reserve: cfg.ReserveBytes, logger: cfg.Logger, suspect: make(chan *backend, 1), buckets: map[string]*Documents{}}
 	if e.reserve == 0 {
 		e.reserve = DefaultReserveBytes
 	}
-	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
-	if err := e.connect(); err != nil {
-		e.Close()
+	if e.backend, err = e.newBackend(ctx); err != nil {
 		return nil, err
 	}
 	return e, nil
 }
 
+// newBackend starts the embedded server and connects to it. ctx bounds the start only.
+func (e *Engine) newBackend(ctx context.Context) (*backend, error) {
+	b := &backend{}
+	srv, err := start(ctx, e.dir, &serverLog{logger: e.logger, broken: func() { e.doubt(b) }})
+	if err != nil {
+		return nil, err
+	}
+	b.server = srv
+	b.life, b.end = context.WithCancel(context.WithoutCancel(ctx))
+	if err := b.connect(e.logger); err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
 // start runs the embedded server and waits until it takes connections.
-func start(ctx context.Context, dir string, logger *slog.Logger) (*server.Server, error) {
+func start(ctx context.Context, dir string, log *serverLog) (*server.Server, error) {
 	const op = "engine: start server"
 	srv, err := server.NewServer(&server.Options{
 		ServerName:             "kiln",
@@ -125,7 +145,6 @@ func start(ctx context.Context, dir string, logger *slog.Logger) (*server.Server
 	if err != nil {
 		return nil, kiln.Wrap(kiln.KindInternal, op, "the embedded server cannot be made", err)
 	}
-	log := &serverLog{logger: logger}
 	srv.SetLoggerV2(log, false, false, false)
 	srv.Start()
 	limit := startLimit
@@ -144,46 +163,71 @@ func start(ctx context.Context, dir string, logger *slog.Logger) (*server.Server
 }
 
 // connect makes the in-process connection.
-func (e *Engine) connect() error {
+func (b *backend) connect(logger *slog.Logger) error {
 	const op = "engine: connect"
-	conn, err := nats.Connect("", nats.InProcessServer(e.server), nats.Name("kiln"), nats.MaxReconnects(-1),
+	conn, err := nats.Connect("", nats.InProcessServer(b.server), nats.Name("kiln"), nats.MaxReconnects(-1),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			e.logger.Error("engine connection failed", "error", err)
+			logger.Error("engine connection failed", "error", err)
 		}))
 	if err != nil {
 		return kiln.Wrap(kiln.KindInternal, op, "the embedded server refuses its own process", err)
 	}
-	e.conn = conn
+	b.conn = conn
 	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(writeLimit))
 	if err != nil {
 		return kiln.Wrap(kiln.KindInternal, op, "the embedded server has no store", err)
 	}
-	e.js = js
+	b.js = js
 	return nil
 }
 
 // room refuses a write that would eat into the reserve of disk space.
 func (e *Engine) room(op string) error {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(e.dir, &fs); err != nil {
+	free, err := e.free()
+	if err != nil {
 		return kiln.Wrap(kiln.KindUnavailable, op, "the free disk space cannot be read", err)
 	}
-	if free := int64(fs.Bavail) * fs.Bsize; free < e.reserve {
+	if free < e.reserve {
 		return kiln.Errorf(kiln.KindUnavailable, op, "the disk of the data directory is nearly full: %d MiB are free, %d MiB are "+
 			"kept in reserve; make room and try again", free>>20, e.reserve>>20)
 	}
 	return nil
 }
 
+// free gives the free disk space in bytes.
+func (e *Engine) free() (int64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(e.dir, &fs); err != nil {
+		return 0, err
+	}
+	return int64(fs.Bavail) * fs.Bsize, nil
+}
+
 // Close ends the watches, the connection and the server, and returns when all of them have ended. Writes under way fail.
 // It may be called twice.
 func (e *Engine) Close() error {
-	e.end()
-	e.watches.Wait()
-	if e.conn != nil {
-		e.conn.Close()
-	}
-	e.server.Shutdown()
-	e.server.WaitForShutdown()
+	e.mu.Lock()
+	e.closed = true
+	b := e.backend
+	e.mu.Unlock()
+	b.close()
 	return nil
+}
+
+// close ends a backend. It may be called twice.
+func (b *backend) close() {
+	b.end()
+	if b.conn != nil {
+		b.conn.Close() // before the watches are waited for: with a dead server they would wait for its answer
+	}
+	b.watches.Wait()
+	b.server.Shutdown()
+	b.server.WaitForShutdown()
+}
+
+// current gives the backend in use.
+func (e *Engine) current() *backend {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.backend
 }

@@ -106,13 +106,13 @@ func TestLostRace(t *testing.T) {
 // Every write is synced, and the bucket's stream answers no direct reads: see the package's notes on power cuts and staleness.
 func TestSettings(t *testing.T) {
 	e := open(t, t.TempDir())
-	if !e.server.JetStreamConfig().SyncAlways {
+	if !e.backend.server.JetStreamConfig().SyncAlways {
 		t.Error("writes are not synced")
 	}
-	if e.server.Addr() != nil {
+	if e.backend.server.Addr() != nil {
 		t.Error("the server listens")
 	}
-	info, err := documents(t, e, "things", nil).stream.Info(t.Context())
+	info, err := documents(t, e, "things", nil).link.Load().stream.Info(t.Context())
 	if err != nil || info.Config.AllowDirect || info.Config.MaxMsgsPerSubject != 1 {
 		t.Errorf("%+v %v", info.Config, err)
 	}

@@ -3,12 +3,16 @@ package engine
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 )
 
 // serverLog carries what the embedded server says into our log. Its fatal errors are kept rather than ending the process.
 type serverLog struct {
 	logger *slog.Logger
+	// broken is called when the server says that it cannot write; it must not block. Who waits for the answer to that write
+	// would otherwise wait for all of writeLimit.
+	broken func()
 
 	mu  sync.Mutex
 	why string // guarded by mu: the first fatal error
@@ -23,7 +27,12 @@ func (l *serverLog) Noticef(format string, v ...any) { l.say(l.logger.Debug, for
 func (l *serverLog) Warnf(format string, v ...any) { l.say(l.logger.Warn, format, v) }
 
 // Errorf carries an error.
-func (l *serverLog) Errorf(format string, v ...any) { l.say(l.logger.Error, format, v) }
+func (l *serverLog) Errorf(format string, v ...any) {
+	l.say(l.logger.Error, format, v)
+	if strings.Contains(format, "critical write error") || strings.Contains(format, "Critical write error") || strings.Contains(format, "failed to store") {
+		l.broken()
+	}
+}
 
 // Debugf is never called: debugging is off.
 func (l *serverLog) Debugf(string, ...any) {}
