@@ -101,7 +101,9 @@ func (s *server) open(ctx context.Context) error {
 // openKeeping makes the rooms that keep things: the engine and what lies on it.
 func (s *server) openKeeping(ctx context.Context) (err error) {
 	s.failed = make(chan error, 4)
-	if s.engine, err = engine.Open(ctx, engine.Config{Dir: s.dir.in("engine"), Logger: s.log.With("room", "engine")}); err != nil {
+	if s.engine, err = engine.Open(ctx, engine.Config{
+		Dir: s.dir.in("engine"), ReserveBytes: s.cfg.engineReserve(), Logger: s.log.With("room", "engine"),
+	}); err != nil {
 		return err
 	}
 	if s.identity, err = identity.Open(ctx, s.engine, identity.Config{}); err != nil {
@@ -131,6 +133,15 @@ func (s *server) openKeeping(ctx context.Context) (err error) {
 		Region: s.cfg.Region, Verify: s.packages.Verify, Changed: s.versionGone, Logger: s.log.With("room", "registry"),
 	})
 	return err
+}
+
+// engineReserve is the free disk the engine leaves alone, in bytes: half of disk.reserve, so that what the doors let in
+// just above it can still be settled.
+func (c *Config) engineReserve() int64 {
+	if c.DiskReserve == 0 {
+		return -1 // none; 0 would be the engine's own default
+	}
+	return c.DiskReserve << 20 / 2
 }
 
 // startBounds puts the bounds in the order of kiln.Paths; the last path, an instance booted for the request, has none.
@@ -258,7 +269,7 @@ func (s *server) openDoors() error {
 		RuntimeKnown: s.runtimeKnown, Room: room, Region: s.cfg.Region, Version: Version(), Started: s.started,
 		Logger: s.log.With("room", "operations"), Ended: s.ended,
 	})
-	s.metrics.MustRegister(s.ledger.Collector(), front.Collector(), collectors.NewGoCollector(),
+	s.metrics.MustRegister(s.ledger.Collector(), s.pool.Collector(), front.Collector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle("/kiln/v1/", ops)
@@ -328,6 +339,7 @@ func (s *server) serve(ctx context.Context, stdout io.Writer) error {
 func (s *server) runKeeping() {
 	ctx, stop := context.WithCancel(context.WithoutCancel(s.ended))
 	s.stop = stop
+	s.keeping.Go(func() { s.note(s.engine.Run(ctx)) })
 	s.keeping.Go(func() { s.note(s.registry.Run(ctx)) })
 	s.keeping.Go(func() { s.note(s.ledger.Run(ctx)) })
 	s.keeping.Go(func() { s.collect(ctx) })
