@@ -1,7 +1,8 @@
 // Package admission counts the executions an account and its functions have at once, and refuses what is over a limit.
 //
 // It does not queue, and knows nothing of capacity: a request that waits for a container counts like one that executes
-// (R36). Package invoke calls it behind a lock of its own. It reads no clock and is used by one goroutine at a time.
+// (R36). Package invoke counts by it, behind a lock of its own; registry asks it which reservations an account may make.
+// It reads no clock and is used by one goroutine at a time.
 package admission
 
 import "kiln"
@@ -10,9 +11,12 @@ import "kiln"
 const (
 	// DefaultAccountLimit is how many executions an account may have at once.
 	DefaultAccountLimit = 1000
-	// UnreservedMin is how much of the account's limit must stay unreserved.
+	// UnreservedMin is how much of an account's limit must stay unreserved; all of it, where the limit is lower.
 	UnreservedMin = 100
 )
+
+// None is the reservation of a function that has none.
+const None = -1
 
 // AWS's reasons for a refusal.
 const (
@@ -28,9 +32,9 @@ type Counter struct {
 	functions  map[string]*function
 }
 
-// function is one function with a reservation, or with executions begun under one.
+// function is one function that was executed or has a reservation.
 type function struct {
-	reserved int // -1 without
+	reserved int // None without
 	running  int
 }
 
@@ -39,30 +43,28 @@ func NewCounter(limit int) *Counter {
 	return &Counter{limit: limit, functions: make(map[string]*function)}
 }
 
-// Limit is the account's limit.
-func (c *Counter) Limit() int { return c.limit }
-
-// Unreserved is what the account's limit leaves to functions without a reservation.
+// Unreserved is what the account's limit leaves to functions without a reservation; below zero when the limit was lowered
+// under what is reserved.
 func (c *Counter) Unreserved() int { return c.limit - c.reserved }
 
 // Running is how many executions the account has now.
 func (c *Counter) Running() int {
 	n := c.unreserved
 	for _, f := range c.functions {
-		n += f.running
+		if f.reserved >= 0 {
+			n += f.running
+		}
 	}
 	return n
 }
-
-// SetLimit changes the account's limit. Executions over a lowered one end by themselves.
-func (c *Counter) SetLimit(limit int) { c.limit = limit }
 
 // Grant is one execution admitted; give it back with Release, once.
 type Grant struct{ function *function }
 
 // Acquire admits an execution of a function, or refuses with KindThrottled and AWS's reason.
 func (c *Counter) Acquire(name string) (Grant, error) {
-	if f := c.functions[name]; f != nil && f.reserved >= 0 {
+	f := c.function(name)
+	if f.reserved >= 0 {
 		if f.running >= f.reserved {
 			return Grant{}, refuse(ReasonFunction)
 		}
@@ -72,51 +74,67 @@ func (c *Counter) Acquire(name string) (Grant, error) {
 	if c.unreserved >= c.Unreserved() {
 		return Grant{}, refuse(ReasonAccount)
 	}
+	f.running++
 	c.unreserved++
-	return Grant{}, nil
+	return Grant{f}, nil
 }
 
 // Release gives a grant back.
 func (c *Counter) Release(g Grant) {
-	counted := &c.unreserved
-	if g.function != nil {
-		counted = &g.function.running
-	}
-	if *counted <= 0 {
+	f := g.function
+	if f.running <= 0 {
 		panic("admission: released more than was acquired")
 	}
-	*counted--
+	f.running--
+	if f.reserved < 0 {
+		c.unreserved--
+	}
 }
 
-// Reserve sets a function's reservation: at most so many executions at once, and kept free for it. KindInvalid when less
-// than UnreservedMin of the account's limit would be left.
-func (c *Counter) Reserve(name string, executions int) error {
-	before := 0
+// Reserve sets a function's reservation, None for none: at most so many executions at once, and kept free for it.
+// Executions that run already count to it from now on. CheckReserve says which reservations an account may make.
+func (c *Counter) Reserve(name string, executions int) {
+	f := c.function(name)
+	if f.reserved >= 0 {
+		c.reserved -= f.reserved
+	} else {
+		c.unreserved -= f.running
+	}
+	f.reserved = max(executions, None)
+	if f.reserved >= 0 {
+		c.reserved += f.reserved
+	} else {
+		c.unreserved += f.running
+	}
+}
+
+// Forget lets go of a deleted function and its reservation. Executions that still run count as unreserved to their end.
+func (c *Counter) Forget(name string) {
+	if c.functions[name] == nil {
+		return
+	}
+	c.Reserve(name, None)
+	delete(c.functions, name)
+}
+
+func (c *Counter) function(name string) *function {
 	f := c.functions[name]
-	if f != nil {
-		before = max(f.reserved, 0)
-	}
-	if executions < 0 || c.limit-(c.reserved-before+executions) < UnreservedMin {
-		e := kiln.Errorf(kiln.KindInvalid, "admission: reserve concurrency",
-			"Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", UnreservedMin)
-		e.Reason = "InvalidParameterValueException"
-		return e
-	}
 	if f == nil {
-		f = &function{}
+		f = &function{reserved: None}
 		c.functions[name] = f
 	}
-	f.reserved = executions
-	c.reserved += executions - before
-	return nil
+	return f
 }
 
-// Unreserve takes a function's reservation away. Executions begun under it are counted by their grants to the end.
-func (c *Counter) Unreserve(name string) {
-	if f := c.functions[name]; f != nil {
-		c.reserved -= max(f.reserved, 0)
-		delete(c.functions, name)
+// CheckReserve refuses a reservation that leaves an account with a limit, others of whose functions have reserved so many,
+// less than it must have unreserved. Kinds: KindInvalid, with AWS's text.
+func CheckReserve(limit, others, executions int) error {
+	least := min(UnreservedMin, limit)
+	if executions < 0 || limit-others-executions < least {
+		return kiln.Errorf(kiln.KindInvalid, "admission: reserve concurrency",
+			"Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", least)
 	}
+	return nil
 }
 
 func refuse(reason string) error {

@@ -32,18 +32,12 @@ func TestAccountLimit(t *testing.T) {
 	}
 }
 
-// A reservation limits its function, is kept free for it, and leaves the others the rest (R36).
+// A reservation limits its function, is kept free for it, and leaves the others the rest; when it is taken away, what runs
+// counts to the others (R36).
 func TestReserved(t *testing.T) {
 	c := NewCounter(110)
-	if err := c.Reserve("f", 11); kiln.KindOf(err) != kiln.KindInvalid {
-		t.Errorf("reserved below the minimum: %v", err)
-	}
-	if err := c.Reserve("f", 2); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Reserve("f", 10); err != nil {
-		t.Fatal("changed from 2:", err)
-	}
+	c.Reserve("f", 2)
+	c.Reserve("f", 10) // changed from 2
 	for range 100 {
 		if _, err := c.Acquire("other"); err != nil {
 			t.Fatal(err)
@@ -63,20 +57,74 @@ func TestReserved(t *testing.T) {
 	if _, err := c.Acquire("f"); err == nil || err.(*kiln.Error).Reason != ReasonFunction {
 		t.Errorf("over the reservation: %v", err)
 	}
-	c.Unreserve("f")
-	c.Release(held) // begun under the reservation, ends without harm
-	if c.Unreserved() != 110 || c.Running() != 100 {
+	c.Reserve("f", None)
+	c.Release(held) // begun under the reservation
+	if c.Unreserved() != 110 || c.Running() != 109 {
 		t.Errorf("%d unreserved, %d running", c.Unreserved(), c.Running())
+	}
+	if _, err := c.Acquire("other"); err != nil {
+		t.Error("one place was free:", err)
+	}
+	if _, err := c.Acquire("f"); err == nil {
+		t.Error("admitted over the account's limit")
+	}
+}
+
+// What runs when a reservation is made counts to it, so that the function never has more at once; and what runs of a
+// deleted function counts to the account until it ends (R36).
+func TestReservedWhileRunning(t *testing.T) {
+	c := NewCounter(200)
+	var grants []Grant
+	for range 3 {
+		g, err := c.Acquire("f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		grants = append(grants, g)
+	}
+	c.Reserve("f", 4)
+	if _, err := c.Acquire("f"); err != nil {
+		t.Fatal("the fourth of four:", err)
+	}
+	if _, err := c.Acquire("f"); err == nil {
+		t.Error("a fifth of four was admitted")
+	}
+	c.Forget("f")
+	if c.Running() != 4 || c.Unreserved() != 200 {
+		t.Errorf("%d running, %d unreserved after the function was deleted", c.Running(), c.Unreserved())
+	}
+	if _, err := c.Acquire("f"); err != nil {
+		t.Error("a new function of the name:", err)
+	}
+	for _, g := range grants {
+		c.Release(g)
+	}
+	if c.Running() != 2 {
+		t.Errorf("%d running, want 2", c.Running())
 	}
 }
 
 // A function with a reservation of nothing is never admitted.
 func TestReservedNothing(t *testing.T) {
 	c := NewCounter(DefaultAccountLimit)
-	if err := c.Reserve("f", 0); err != nil {
-		t.Fatal(err)
-	}
+	c.Reserve("f", 0)
 	if _, err := c.Acquire("f"); err == nil {
 		t.Error("admitted")
+	}
+}
+
+// An account keeps a hundred executions unreserved, or all of a lower limit; a reservation of nothing is always possible.
+func TestCheckReserve(t *testing.T) {
+	for _, c := range []struct {
+		limit, others, executions int
+		refused                   bool
+	}{
+		{1000, 0, 900, false}, {1000, 0, 901, true}, {1000, 500, 400, false}, {1000, 500, 401, true},
+		{50, 0, 0, false}, {50, 0, 1, true}, {1000, 0, -1, true},
+	} {
+		err := CheckReserve(c.limit, c.others, c.executions)
+		if refused := kiln.KindOf(err) == kiln.KindInvalid && err != nil; refused != c.refused {
+			t.Errorf("of %d, others %d: %d gives %v", c.limit, c.others, c.executions, err)
+		}
 	}
 }

@@ -81,9 +81,26 @@ type Invoker struct {
 	admitted map[kiln.AccountID]*admission.Counter // guarded by mu
 }
 
-// New makes an Invoker.
+// New makes an Invoker that holds to the registry's reservations. Of those that change later it is told by Reserve.
 func New(cfg Config) *Invoker {
-	return &Invoker{cfg: cfg, admitted: map[kiln.AccountID]*admission.Counter{}, streams: streams{ledger: cfg.Ledger}}
+	v := &Invoker{cfg: cfg, admitted: map[kiln.AccountID]*admission.Counter{}, streams: streams{ledger: cfg.Ledger}}
+	for r := range cfg.Registry.Reservations() {
+		v.Reserve(r)
+	}
+	return v
+}
+
+// Reserve takes a reservation that has changed, or a function that was deleted. It is the registry's Reserved, and never
+// blocks.
+func (v *Invoker) Reserve(r registry.Reservation) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	counter := v.counter(r.Account)
+	if r.Deleted {
+		counter.Forget(r.Function)
+		return
+	}
+	counter.Reserve(r.Function, r.Executions)
 }
 
 // Resolve finds the version a request names, without executing it. Kinds: KindNotFound, KindConflict (not yet active).
@@ -194,12 +211,17 @@ func jsonFault(b []byte) string {
 func (v *Invoker) admit(version *kiln.Version) (admission.Grant, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	counter := v.admitted[version.Account]
+	return v.counter(version.Account).Acquire(version.Function)
+}
+
+// counter gives an account's counter. mu is held.
+func (v *Invoker) counter(account kiln.AccountID) *admission.Counter {
+	counter := v.admitted[account]
 	if counter == nil {
 		counter = admission.NewCounter(v.cfg.AccountLimit)
-		v.admitted[version.Account] = counter
+		v.admitted[account] = counter
 	}
-	return counter.Acquire(version.Function)
+	return counter
 }
 
 func (v *Invoker) dismiss(version *kiln.Version, grant admission.Grant) {

@@ -131,6 +131,7 @@ func (r *Registry) DeleteAlias(ctx context.Context, owner kiln.AccountID, name, 
 			return nil, errNothing
 		}
 		delete(f.Aliases, alias)
+		f.dropQualifier(alias)
 		return nil, nil
 	})
 	return err

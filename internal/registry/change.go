@@ -340,6 +340,7 @@ func (r *Registry) deleteVersion(ctx context.Context, op string, owner kiln.Acco
 		}
 		gone = f.Versions[i]
 		f.Versions = append(f.Versions[:i:i], f.Versions[i+1:]...)
+		f.dropQualifier(number)
 		return nil, nil
 	})
 	if err != nil {

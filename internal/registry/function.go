@@ -55,6 +55,11 @@ type Function struct {
 	Aliases map[string]*Alias `json:"aliases,omitempty"`
 	// Versions lists the published versions by rising number.
 	Versions []Published `json:"versions,omitempty"`
+	// Reserved is how many executions at once are kept for the function, and the most it may have; nil without.
+	Reserved *int `json:"reserved,omitempty"`
+	// Policies and URLs are by qualifier: the function's own under the empty one, else an alias's or, of policies, a version's.
+	Policies map[string]*Policy `json:"policies,omitempty"`
+	URLs     map[string]*URL    `json:"urls,omitempty"`
 	// LastNumber is the greatest number ever given to a version of this function; numbers are not used again.
 	LastNumber int `json:"lastNumber,omitempty"`
 }

@@ -1,6 +1,7 @@
-// Package registry keeps functions, their versions and their aliases, and answers at once which version a name means.
+// Package registry keeps functions, their versions and their aliases, with their policies, reservations and URLs, and answers
+// at once which version a name means.
 //
-// It is not for packages' bytes (package code), for who may call (package identity), or for AWS's shapes on the wire (the
+// It is not for packages' bytes (package code), for who calls (package identity), for counting executions (invoke), or for AWS's shapes on the wire (the
 // frontend translates). It is called by the frontend and the operations API to change functions, by invoke to resolve them.
 //
 // A function is one head document in the engine, changed by compare-and-swap, so that every change is atomic; a published
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/admission"
 	"kiln/internal/engine"
 )
 
@@ -53,6 +55,11 @@ type Config struct {
 	// Changed, when not nil, is called for each version that nothing means any more, in the order of the changes, from one
 	// goroutine. It must not block.
 	Changed func(Gone)
+	// ConcurrencyLimit is how many executions an account may have at once; admission.DefaultAccountLimit when 0.
+	ConcurrencyLimit int
+	// Reserved, when not nil, is called for each reservation that changes and each function that is deleted, in the order of
+	// the changes, from one goroutine. It must not block.
+	Reserved func(Reservation)
 	// Chance gives numbers in [0,1) to choose by an alias's weights; the runtime's own generator when nil.
 	Chance func() float64
 	// Now is the clock that stamps changes; time.Now when nil.
@@ -78,7 +85,9 @@ type Registry struct {
 	published  map[string]*kiln.Version    // guarded by mu: the version documents, by their key
 	references map[kiln.Digest]int         // guarded by mu: how many versions hold a package
 	unsettled  map[id]struct{}             // guarded by mu: functions that wait for Run
+	urls       map[string]urlPlace         // guarded by mu: by the URL's id
 	wake       chan struct{}               // a token for each worker that may have something to do
+	reserving  chan struct{}               // holds a token while a reservation is being changed
 }
 
 // id names a function.
@@ -93,6 +102,7 @@ type account struct {
 	names     []string // of functions, when sorted is true
 	sorted    bool     // made when a list is asked for: many may be created before
 	codeBytes int64
+	reserved  int // the sum of the functions' reservations
 }
 
 // entry is one function, decoded. It is never changed, only replaced.
@@ -113,6 +123,9 @@ func Open(ctx context.Context, e *engine.Engine, cfg Config) (*Registry, error) 
 	if cfg.Region == "" {
 		cfg.Region = kiln.DefaultRegion
 	}
+	if cfg.ConcurrencyLimit == 0 {
+		cfg.ConcurrencyLimit = admission.DefaultAccountLimit
+	}
 	if cfg.Chance == nil {
 		cfg.Chance = rand.Float64
 	}
@@ -125,7 +138,9 @@ func Open(ctx context.Context, e *engine.Engine, cfg Config) (*Registry, error) 
 		published:  map[string]*kiln.Version{},
 		references: map[kiln.Digest]int{},
 		unsettled:  map[id]struct{}{},
+		urls:       map[string]urlPlace{},
 		wake:       make(chan struct{}, settlers),
+		reserving:  make(chan struct{}, 1),
 	}
 	docs, err := e.Documents(ctx, "functions", r.apply)
 	if err != nil {
@@ -264,15 +279,20 @@ func (r *Registry) applyHead(f id, c engine.Change) {
 			return
 		}
 	}
-	for _, gone := range r.replace(f, head) {
+	gone, reservation, changed := r.replace(f, head)
+	if changed && r.cfg.Reserved != nil {
+		r.cfg.Reserved(reservation)
+	}
+	for _, g := range gone {
 		if r.cfg.Changed != nil {
-			r.cfg.Changed(gone)
+			r.cfg.Changed(g)
 		}
 	}
 }
 
-// replace puts a function's new copy, nil for none, in place of the old one and gives what is gone.
-func (r *Registry) replace(f id, head *Function) []Gone {
+// replace puts a function's new copy, nil for none, in place of the old one and gives what is gone, and its reservation if
+// that has changed.
+func (r *Registry) replace(f id, head *Function) (gone []Gone, reservation Reservation, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.accounts[f.account]
@@ -295,7 +315,9 @@ func (r *Registry) replace(f id, head *Function) []Gone {
 			r.wakeOne()
 		}
 	}
-	return r.account(a, old, e)
+	r.noteURLs(f, old, e)
+	reservation, changed = a.noteReserved(f, old, e)
+	return r.account(a, old, e), reservation, changed
 }
 
 // decode joins a head and the documents of its versions. mu is held.

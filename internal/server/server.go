@@ -130,7 +130,8 @@ func (s *server) openKeeping(ctx context.Context) (err error) {
 		return err
 	}
 	s.registry, err = registry.Open(ctx, s.engine, registry.Config{
-		Region: s.cfg.Region, Verify: s.packages.Verify, Changed: s.versionGone, Logger: s.log.With("room", "registry"),
+		Region: s.cfg.Region, Verify: s.packages.Verify, Changed: s.versionGone, Reserved: s.reserved,
+		ConcurrencyLimit: s.cfg.ConcurrencyAccount, Logger: s.log.With("room", "registry"),
 	})
 	return err
 }
@@ -164,6 +165,13 @@ func (s *server) writeCredentials() error {
 func (s *server) versionGone(gone registry.Gone) {
 	if s.pool != nil {
 		s.pool.Forget(gone.Version.ID())
+	}
+}
+
+// reserved tells the invoker of a reservation that has changed. One made before knows what the registry held then.
+func (s *server) reserved(r registry.Reservation) {
+	if s.invoker != nil {
+		s.invoker.Reserve(r)
 	}
 }
 
