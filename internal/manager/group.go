@@ -189,8 +189,8 @@ func throttled(why string) error {
 
 // decide starts the containers that are worth it for those who wait, and plans when to look again.
 func (m *Manager) decide(now time.Time, g *group) {
-	for g.first != nil && !g.first.deadline.After(now) {
-		m.refuse(g.first, throttled("no capacity within wait.max"))
+	for r := g.overdue(now); r != nil; r = g.overdue(now) {
+		m.refuse(r, throttled("no capacity within wait.max"))
 	}
 	g.decideAt = time.Time{}
 	stuck := false
@@ -226,6 +226,24 @@ func (m *Manager) decide(now time.Time, g *group) {
 	m.plan(now, g)
 }
 
+// overdue gives the first of the line who waited too long for capacity. Those at the head for whom the function already
+// initialises have got it: what they wait for is the function's own doing, and has a limit of its own.
+func (g *group) overdue(now time.Time) *Request {
+	r := g.first
+	if r == nil || r.deadline.After(now) {
+		return nil
+	}
+	for _, s := range g.starts {
+		if r != nil && s.container != nil && s.container.state == kiln.ContainerBinding {
+			r = r.next
+		}
+	}
+	if r == nil || r.deadline.After(now) {
+		return nil
+	}
+	return r
+}
+
 func (m *Manager) unstick(g *group) {
 	if g.stuck {
 		g.stuck = false
@@ -239,6 +257,9 @@ func (m *Manager) plan(now time.Time, g *group) {
 		return
 	}
 	at := g.first.deadline
+	if !at.After(now) { // it has a container already, which initialises
+		at = now.Add(againMax)
+	}
 	if !g.decideAt.IsZero() && g.decideAt.Before(at) {
 		at = g.decideAt
 		if g.again.index == 0 { // fired, or new: look less often the longer it takes

@@ -19,7 +19,8 @@ type Settings struct {
 	// RetentionContainer is how long an idle container is kept, RetentionInstance how long an instance without any.
 	RetentionContainer time.Duration
 	RetentionInstance  time.Duration
-	// WaitMax is how long a request may wait for capacity before it is throttled.
+	// WaitMax is how long a request may wait for capacity before it is throttled. The function's own initialisation does
+	// not count.
 	WaitMax time.Duration
 	// WaitingMax is how many requests of one version and amount may wait at once.
 	WaitingMax int
