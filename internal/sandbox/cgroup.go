@@ -203,6 +203,16 @@ func (g *Group) OutOfMemory() int64 {
 	return int64(n)
 }
 
+// ProcessesRefused is the kernel's own count of processes that were not made because of the cgroup's limit; 0 where the
+// kernel does not count them.
+func (g *Group) ProcessesRefused() int64 {
+	b, err := os.ReadFile(filepath.Join(g.Path("pids"), "pids.events"))
+	if err != nil {
+		return 0
+	}
+	return field(b, "max")
+}
+
 func (g *Group) memoryPath() string { return g.Path("memory") }
 
 func (g *Group) memoryUsed() int64 {

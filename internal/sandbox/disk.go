@@ -267,6 +267,18 @@ func copySparse(image *os.File, template string) error {
 	return nil
 }
 
+// fullBytes is what a disk has left, in bytes, when it is as good as full.
+const fullBytes = 1 << 20
+
+// Full reports whether the disk at a mount point of a process has no room left, for bytes or for files.
+func Full(p *Process, target string) bool {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(fmt.Sprintf("/proc/%d/root%s", p.Pid, target), &fs); err != nil {
+		return false // the process has ended, and its disk with it
+	}
+	return int64(fs.Bavail)*fs.Bsize < fullBytes || fs.Files > 0 && fs.Ffree == 0
+}
+
 // MakeMemoryDisk gives a disk of sizeMiB in memory, for machines that have no loop devices: what is written to it counts
 // to the memory of the container that writes.
 func MakeMemoryDisk(sizeMiB int) (*Detached, error) {

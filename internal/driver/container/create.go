@@ -247,7 +247,8 @@ func (d *Driver) launchIn(ctx context.Context, c *container) error {
 // watch waits for the container's first process, and tells its end.
 func (d *Driver) watch(c *container) {
 	exit := kiln.Exit{Instance: c.spec.Instance, Container: c.spec.ID, Status: c.process.Wait()}
-	exit.Memory = c.group.OutOfMemory() > 0
+	// The count alone may be of a child, in an execution long over. 137 is what a shell says of a child killed.
+	exit.Memory = (exit.Status == "signal: killed" || exit.Status == "exit status 137") && c.group.OutOfMemory() > 0
 	select { // all writers are gone with the process namespace: what the container said last is told before its end
 	case <-c.output.done:
 	case <-time.After(exitWait):

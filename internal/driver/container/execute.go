@@ -22,8 +22,15 @@ func (d *Driver) Execute(ctx context.Context, id kiln.ContainerID, delivery *kil
 	answer.Usage = c.meter.Read()
 	if answer.Failure != nil {
 		answer.Usage.OutOfMemory = c.group.OutOfMemory()
+		answer.Lost = answer.Lost || c.exhausted()
 	}
 	return answer
+}
+
+// exhausted reports whether a function used up what its container has of processes or of disk, so that the next execution
+// is better off in another one. Asked after failures only.
+func (c *container) exhausted() bool {
+	return c.group.ProcessesRefused() > 0 || sandbox.Full(c.process, "/tmp")
 }
 
 // Resize changes the limits of a bound container.
