@@ -47,6 +47,10 @@ type Options struct {
 	Settings map[string]string
 	// Data is the data directory; empty takes a new one, which is removed at the end.
 	Data string
+	// Listen is host:port; empty takes a free port. A server that is to be killed and started again keeps its address.
+	Listen string
+	// Environment holds further variables, NAME=value, which win over those the tests set themselves.
+	Environment []string
 }
 
 // Server is one running `kiln serve`.
@@ -60,14 +64,16 @@ type Server struct {
 	// Started and Ready are when the process was started and when it said it is ready, by this process's clock.
 	Started, Ready time.Time
 
-	binary string
-	folder string // holds Data and Temp; removed at the end
-	cmd    *exec.Cmd
-	exited chan struct{} // closed when the process has been waited for
-	log    *logBuffer
-	before footprint
-	keys   credentials
-	http   *http.Client
+	binary  string
+	options Options
+	folder  string // holds Data and Temp; removed at the end
+	killed  bool   // by Kill, and not started again since
+	cmd     *exec.Cmd
+	exited  chan struct{} // closed when the process has been waited for
+	log     *logBuffer
+	before  footprint
+	keys    credentials
+	http    *http.Client
 
 	stop sync.Once
 	left error // what Stop found; guarded by stop
@@ -136,7 +142,7 @@ func Launch(o Options) (*Server, error) {
 	}
 	s := &Server{
 		Data: o.Data, Temp: filepath.Join(folder, "tmp"), Driver: o.Driver,
-		binary: binary, folder: folder, log: &logBuffer{}, exited: make(chan struct{}),
+		binary: binary, options: o, folder: folder, log: &logBuffer{}, exited: make(chan struct{}),
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}, Timeout: 2 * time.Minute},
 	}
 	if s.Data == "" {
@@ -149,7 +155,7 @@ func Launch(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.before = takeFootprint()
-	if err := s.run(o.Settings); err != nil {
+	if err := s.run(o); err != nil {
 		_ = s.Stop()
 		return nil, fmt.Errorf("%w\n%s", err, s.Log())
 	}
@@ -157,28 +163,18 @@ func Launch(o Options) (*Server, error) {
 }
 
 // run starts the process, waits for its ready line and reads the first key.
-func (s *Server) run(settings map[string]string) error {
-	s.cmd = exec.Command(s.binary, "serve", "--data", s.Data, "--listen", "127.0.0.1:0", "--driver", s.Driver)
-	s.cmd.Env = environment(settings, "TMPDIR="+s.Temp)
-	s.cmd.Stderr = s.log
-	// A process of its own group, so that a signal to the tests does not reach it before they have ended it.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	out, err := s.cmd.StdoutPipe()
+func (s *Server) run(o Options) error {
+	ready, err := s.start(o)
 	if err != nil {
 		return err
 	}
-	s.Started = time.Now()
-	if err := s.cmd.Start(); err != nil {
-		close(s.exited)
-		return err
-	}
-	ready := make(chan string, 1)
-	go s.watch(out, ready)
 	select {
 	case line := <-ready:
 		s.Ready = time.Now()
 		url, _, _ := strings.Cut(strings.TrimPrefix(line, "kiln: ready "), " ")
-		s.URL = strings.TrimRight(url, "/")
+		if url = strings.TrimRight(url, "/"); url != s.URL { // goroutines of the test may read it during a restart
+			s.URL = url
+		}
 	case <-s.exited:
 		return fmt.Errorf("kiln serve ended before it was ready: %v", s.cmd.ProcessState)
 	case <-time.After(ReadyWithin):
@@ -192,8 +188,33 @@ func (s *Server) run(settings map[string]string) error {
 	return err
 }
 
-// watch reads the server's standard output to its end, tells its ready line, then waits for the process.
-func (s *Server) watch(out io.Reader, ready chan<- string) {
+// start starts the process. Its ready line comes out of the channel.
+func (s *Server) start(o Options) (ready chan string, err error) {
+	listen := "127.0.0.1:0"
+	if o.Listen != "" {
+		listen = o.Listen
+	}
+	s.cmd, s.exited, s.killed = exec.Command(s.binary, "serve", "--data", s.Data, "--listen", listen, "--driver", s.Driver), make(chan struct{}), false
+	s.cmd.Env = environment(o.Settings, append(o.Environment, "TMPDIR="+s.Temp)...)
+	s.cmd.Stderr = s.log
+	// A process of its own group, so that a signal to the tests does not reach it before they have ended it.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	s.Started = time.Now()
+	if err := s.cmd.Start(); err != nil {
+		close(s.exited)
+		return nil, err
+	}
+	ready = make(chan string, 1)
+	go s.watch(s.cmd, s.exited, out, ready)
+	return ready, nil
+}
+
+// watch reads a process's standard output to its end, tells its ready line, then waits for it.
+func (s *Server) watch(cmd *exec.Cmd, exited chan struct{}, out io.Reader, ready chan<- string) {
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		_, _ = fmt.Fprintln(s.log, "stdout:", lines.Text())
@@ -204,8 +225,8 @@ func (s *Server) watch(out io.Reader, ready chan<- string) {
 			}
 		}
 	}
-	_ = s.cmd.Wait()
-	close(s.exited)
+	_ = cmd.Wait()
+	close(exited)
 }
 
 // CLI runs kiln with arguments and gives its standard output. An error carries its standard error.
@@ -248,6 +269,9 @@ func (s *Server) Stop() error {
 
 func (s *Server) end() error {
 	var found []error
+	if s.killed { // by a test that failed since: what it left is taken away in the way that exists
+		found = append(found, s.restart())
+	}
 	if s.cmd != nil && s.cmd.Process != nil {
 		traces := s.traces()
 		found = append(found, s.terminate())
@@ -258,7 +282,7 @@ func (s *Server) end() error {
 	if err := errors.Join(found...); err != nil {
 		return fmt.Errorf("%w\n(the server's folder is kept: %s)", err, s.folder)
 	}
-	return os.RemoveAll(s.folder)
+	return removeTree(s.folder)
 }
 
 // terminate sends TERM and waits; a server that does not end within the bound is killed, and that is an error.
@@ -343,7 +367,7 @@ func Eventually(tb testing.TB, within time.Duration, ask func() error) {
 }
 
 // environment gives what a kiln process sees: the machine's search path and home, no AWS or KILN variables of the
-// tests' own, the settings as KILN_ variables, and extra.
+// tests' own, the settings as KILN_ variables, and extra, of which the last wins.
 func environment(settings map[string]string, extra ...string) []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "LANG=C.UTF-8"}
 	for key, value := range settings {
