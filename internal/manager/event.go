@@ -53,7 +53,7 @@ type ActionKind uint8
 const (
 	Boot            ActionKind = iota + 1 // Instance, Configuration, AllowanceMiB, Urgent → Booted
 	Prepare                               // Container, Instance, Configuration, Urgent; Version, Amounts with Fresh → Prepared
-	Bind                                  // Container, Instance, Configuration, Version, Amounts, RequestID → Bound
+	Bind                                  // Container, Instance, Configuration, Version, Amounts, RequestID, Cause → Bound
 	Hasten                                // Instance or Container: a request waits for it now
 	DeleteContainer                       // Container → Deleted
 	DeleteInstance                        // Instance → Deleted
@@ -70,6 +70,7 @@ type Action struct {
 	Fresh         bool
 	Request       *Request
 	RequestID     kiln.RequestID
+	Cause         string
 	Instance      kiln.InstanceID
 	Container     kiln.ContainerID
 	Configuration kiln.Configuration

@@ -108,10 +108,9 @@ func (m *Manager) adopt(s *start, c *container) {
 func (m *Manager) bind(now time.Time, s *start, c *container) {
 	m.moveContainer(c, kiln.ContainerBinding)
 	c.began = now
-	m.tell(now, kiln.EventContainerBind, s.choice.Reason, c.in, c, s.request)
 	m.do(Action{
 		Kind: Bind, Container: c.place.ID, Instance: c.in.place.ID, Configuration: c.in.place.Configuration,
-		Version: s.group.version, Amounts: c.amounts, RequestID: s.request,
+		Version: s.group.version, Amounts: c.amounts, RequestID: s.request, Cause: s.choice.Reason,
 	})
 }
 

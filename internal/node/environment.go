@@ -56,7 +56,7 @@ func (n *Node) environment(runtime kiln.Runtime, b *Bind, now time.Time) map[str
 	return env
 }
 
-// emit tells what happened to the code of b.
+// emit tells what happened to the code or the container of b.
 func (n *Node) emit(kind kiln.EventKind, cause string, b *Bind) {
 	if n.config.Emit == nil {
 		return

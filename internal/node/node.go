@@ -182,6 +182,7 @@ type Bind struct {
 	Version   *kiln.Version
 	Amounts   kiln.Amounts
 	RequestID kiln.RequestID // the request it is made for, for events; may be empty
+	Cause     string         // why this place was chosen, for the event
 }
 
 // BindContainer brings the package to the node and into the instance where it is not there yet, and binds the container.
@@ -201,6 +202,8 @@ func (n *Node) BindContainer(ctx context.Context, b Bind) (kiln.InitResult, erro
 			return kiln.InitResult{}, err
 		}
 	}
+	// Told here, and not where it was decided: the code is on the assigned instance only now.
+	n.emit(kiln.EventContainerBind, b.Cause, &b)
 	n.starts.begin()
 	defer n.starts.end()
 	return n.config.Driver.BindContainer(ctx, b.Container, *binding)

@@ -140,7 +140,7 @@ func TestFetchFails(t *testing.T) {
 		if _, err := f.PrepareContainer(ctx, Prepare{ID: "c", Instance: "i", Runtime: "python3.11", Fresh: &Bind{Instance: "i", Version: version}}); err != nil {
 			t.Error(err)
 		}
-		if r, err := f.BindContainer(ctx, Bind{Container: "c", Instance: "i"}); err != nil || r.Failure != nil {
+		if r, err := f.BindContainer(ctx, Bind{Container: "c", Instance: "i", Version: version}); err != nil || r.Failure != nil {
 			t.Error("a fresh container is bound with what it was started for:", err, r)
 		}
 		if _, err := f.PrepareContainer(ctx, Prepare{ID: "d", Instance: "i", Runtime: "cobol"}); kiln.KindOf(err) != kiln.KindNotFound {

@@ -273,7 +273,7 @@ func (f *fleet) delete(work context.Context, a *manager.Action, try func() error
 func bindOf(a *manager.Action) *node.Bind {
 	return &node.Bind{
 		Container: a.Container, Instance: a.Instance, Runtime: a.Configuration.Runtime,
-		Version: a.Version, Amounts: a.Amounts, RequestID: a.RequestID,
+		Version: a.Version, Amounts: a.Amounts, RequestID: a.RequestID, Cause: a.Cause,
 	}
 }
 

@@ -248,7 +248,7 @@ func TestFirstAndSecond(t *testing.T) {
 				order = append(order, e.Kind)
 			}
 		}
-		want := []kiln.EventKind{kiln.EventInstanceAssign, kiln.EventContainerBind, kiln.EventCodeFetch, kiln.EventCodeAttach}
+		want := []kiln.EventKind{kiln.EventInstanceAssign, kiln.EventCodeFetch, kiln.EventCodeAttach, kiln.EventContainerBind}
 		if fmt.Sprint(order) != fmt.Sprint(want) {
 			t.Errorf("events %v, want %v", order, want)
 		}

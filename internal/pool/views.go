@@ -58,8 +58,12 @@ func (p *Pool) Instances() []Instance {
 	for _, f := range p.fleets {
 		f.mu.Lock()
 		for v := range f.manager.Instances {
+			owner := v.Account
+			if v.State.Pool() == kiln.PoolWarming {
+				owner = "" // claimed for a request, and nobody's until it is assigned
+			}
 			list = append(list, Instance{
-				ID: v.ID, Node: p.config.Node.ID(), Pool: v.State.Pool(), State: v.State, Account: v.Account, Fleet: f.name,
+				ID: v.ID, Node: p.config.Node.ID(), Pool: v.State.Pool(), State: v.State, Account: owner, Fleet: f.name,
 				Driver: v.Configuration.Driver, Runtimes: []string{v.Configuration.Runtime}, Shape: v.Configuration.Shape,
 				FreeMiB: v.FreeMiB, BootID: v.BootID, BootedAt: kiln.Time{Time: v.BootedAt}, CodeCache: v.CodeCache,
 			})
