@@ -28,6 +28,7 @@ type Trigger string
 const (
 	TriggerInvoke Trigger = "invoke" // the Lambda API's Invoke
 	TriggerRun    Trigger = "run"    // a request that carried its own code
+	TriggerURL    Trigger = "url"    // an HTTP request through a function's URL
 )
 
 // Time is an instant as Kiln shows it: RFC 3339 in UTC with microseconds; the zero time is JSON null.

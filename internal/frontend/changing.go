@@ -260,6 +260,13 @@ func (f *Frontend) handlers() map[string]handler {
 		"DeleteFunction": f.deleteFunction, "ListFunctions": f.listFunctions,
 		"PublishVersion": f.publishVersion, "ListVersionsByFunction": f.listVersions,
 		"CreateAlias": f.createAlias, "GetAlias": f.getAlias, "UpdateAlias": f.updateAlias, "DeleteAlias": f.deleteAlias, "ListAliases": f.listAliases,
-		"GetAccountSettings": f.getAccountSettings,
+		"PutFunctionConcurrency": f.putFunctionConcurrency, "GetFunctionConcurrency": f.getFunctionConcurrency,
+		"DeleteFunctionConcurrency": f.deleteFunctionConcurrency,
+		"AddPermission":             f.addPermission, "RemovePermission": f.removePermission, "GetPolicy": f.getPolicy,
+		"ListTags": f.listTags, "TagResource": f.tagResource, "UntagResource": f.untagResource,
+		"CreateFunctionUrlConfig": f.createFunctionURL, "GetFunctionUrlConfig": f.getFunctionURL,
+		"UpdateFunctionUrlConfig": f.updateFunctionURL, "DeleteFunctionUrlConfig": f.deleteFunctionURL,
+		"ListFunctionUrlConfigs": f.listFunctionURLs,
+		"GetAccountSettings":     f.getAccountSettings,
 	}
 }

@@ -254,7 +254,7 @@ func (c *conn) readUntil(d time.Duration) {
 
 // ordinary answers a request by net/http. One that asks for Invoke takes its connection back to the fast way.
 func (d *Door) ordinary(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost || !isInvokePath([]byte(r.URL.EscapedPath())) {
+	if r.Method != http.MethodPost || isURLHost(r.Host) || !isInvokePath([]byte(r.URL.EscapedPath())) {
 		d.cfg.Rest.ServeHTTP(w, r)
 		return
 	}

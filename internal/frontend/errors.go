@@ -67,6 +67,12 @@ func (f *Frontend) writeError(w http.ResponseWriter, id kiln.RequestID, op *lamb
 	shape.Encode(w, string(id), e.Message, extra)
 }
 
+// isUnsigned reports whether an error says that there was no signature at all.
+func isUnsigned(err error) bool {
+	e, ok := errors.AsType[*kiln.Error](err)
+	return ok && e.Kind == kiln.KindUnauthenticated && e.Reason == "MissingAuthenticationTokenException"
+}
+
 func operationName(op *lambdaapi.Operation) string {
 	if op == nil {
 		return ""

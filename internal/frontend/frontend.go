@@ -5,6 +5,8 @@
 // It keeps no state but connections, and is not the place for what is not AWS's (that is operations). Called by server,
 // which gives it the public listener. Safe concurrently; Door's lock guards its table of connections only.
 //
+// What comes through a function's URL is answered in urldoor.go, on the ordinary way.
+//
 // An Invoke in the plainest form is read and answered by Door's own loop (door.go, head.go, invoke.go); everything else
 // goes through net/http (frontend.go and on). Both ways share the code behind the reading.
 package frontend
@@ -12,6 +14,7 @@ package frontend
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -104,7 +107,7 @@ func (f *Frontend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.serveLocation(w, r, id)
 		return
 	}
-	body, free, err := f.readBody(w, r)
+	body, free, err := f.readBody(w, r, maxBodyBytes)
 	if err != nil {
 		f.writeError(w, id, nil, err)
 		return
@@ -151,17 +154,19 @@ func (f *Frontend) serveLambda(w http.ResponseWriter, r *http.Request, c *call) 
 	}
 }
 
-// readBody reads a request's body within the bounds. free gives the room back.
-func (f *Frontend) readBody(w http.ResponseWriter, r *http.Request) (body []byte, free func(), err error) {
+// readBody reads a request's body of at most limit bytes. free gives the room back.
+func (f *Frontend) readBody(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, free func(), err error) {
 	const op = "frontend: read body"
 	room := r.ContentLength
-	if room < 0 || room > maxBodyBytes {
-		room = maxBodyBytes
+	if room < 0 {
+		room = limit
 	}
-	if r.ContentLength > maxBodyBytes {
-		e := kiln.Errorf(kiln.KindTooLarge, op, "Request must be smaller than %d bytes", maxBodyBytes)
-		e.Reason = "RequestEntityTooLargeException"
-		return nil, nil, e
+	if room > limit {
+		if r.Header.Get("Expect") == "" {
+			// A client that does not wait for an answer before it sends would lose it, had nobody read on.
+			_, _ = io.CopyN(io.Discard, r.Body, 2*kiln.MaxPayloadBytes)
+		}
+		return nil, nil, tooLarge(limit)
 	}
 	if err := f.bodies.Acquire(r.Context(), room); err != nil {
 		return nil, nil, kiln.Wrap(kiln.KindUnavailable, op, "the request was given up", err)
@@ -171,13 +176,22 @@ func (f *Frontend) readBody(w http.ResponseWriter, r *http.Request) (body []byte
 		body = make([]byte, r.ContentLength)
 		_, err = io.ReadFull(r.Body, body)
 	} else {
-		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	}
 	if err != nil {
 		free()
+		if errors.As(err, new(*http.MaxBytesError)) {
+			return nil, nil, tooLarge(limit)
+		}
 		return nil, nil, kiln.Wrap(kiln.KindMalformed, op, "the body ended before its length", err)
 	}
 	return body, free, nil
+}
+
+func tooLarge(limit int64) error {
+	e := kiln.Errorf(kiln.KindTooLarge, "frontend: read body", "Request must be smaller than %d bytes", limit)
+	e.Reason = "RequestEntityTooLargeException"
+	return e
 }
 
 // source is where the randomness of ids comes from.

@@ -126,6 +126,10 @@ func (h *head) parseFields(rest []byte) error {
 				return errOrdinary
 			}
 			h.length, hasLength = int64(n), true
+		case equalFold(name, "host"):
+			if isURLHost(text(value)) {
+				return errOrdinary
+			}
 		case equalFold(name, "transfer-encoding"), equalFold(name, "upgrade"), equalFold(name, "trailer"):
 			return errOrdinary
 		case equalFold(name, "expect"):

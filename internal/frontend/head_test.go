@@ -31,6 +31,7 @@ func TestPeekHead(t *testing.T) {
 		{"a folded field", strings.Replace(plainInvoke, "Host", " folded\r\nHost", 1), true},
 		{"a space before the colon", strings.Replace(plainInvoke, "Host:", "Host :", 1), true},
 		{"an upgrade", strings.Replace(plainInvoke, "Host", "Upgrade: h2c\r\nHost", 1), true},
+		{"the host of a function URL", strings.Replace(plainInvoke, "127.0.0.1", "x.lambda-url.us-east-1.localhost", 1), true},
 		{"a long head", strings.Replace(plainInvoke, "Host", "X: "+strings.Repeat("x", bufferBytes)+"\r\nHost", 1), true},
 	}
 	for _, row := range rows {

@@ -80,8 +80,11 @@ func (f *Frontend) named(req *invoke.Request, h *head, caller identity.Caller) e
 		}
 		qualifier = q.Get("Qualifier")
 	}
-	ref, err := f.reference(name, qualifier, caller)
+	ref, err := f.readReference(name, qualifier, caller)
 	if err != nil {
+		return err
+	}
+	if err := f.mayInvoke(ref, caller); err != nil {
 		return err
 	}
 	req.Account, req.Function, req.Qualifier = ref.Account, ref.Name, ref.Qualifier
@@ -133,9 +136,18 @@ func invalidEnum(member, value, set string) error {
 	return e
 }
 
-// reference reads a function as a caller named it, in path and query, and refuses another account's: without a grant
-// nobody may learn whether it exists.
+// reference reads a function as a caller named it, in path and query, and refuses another account's, whose owner alone may
+// read and change it: nobody else may learn whether it exists.
 func (f *Frontend) reference(name, qualifier string, caller identity.Caller) (kiln.FunctionRef, error) {
+	ref, err := f.readReference(name, qualifier, caller)
+	if err == nil && ref.Account != caller.Account {
+		err = kiln.Errorf(kiln.KindDenied, "frontend: read function name", "User: arn:aws:iam::%s:root is not authorized to perform this operation on resource: %s because it belongs to another account", caller.Account, kiln.FunctionARN(f.cfg.Region, ref.Account, ref.Name, ref.Qualifier))
+	}
+	return ref, err
+}
+
+// readReference reads a function as a caller named it, in path and query. One without an account is the caller's.
+func (f *Frontend) readReference(name, qualifier string, caller identity.Caller) (kiln.FunctionRef, error) {
 	const op = "frontend: read function name"
 	ref, ok := kiln.ParseFunctionRef(name)
 	if !ok {
@@ -145,9 +157,6 @@ func (f *Frontend) reference(name, qualifier string, caller identity.Caller) (ki
 	}
 	if ref.Account == "" {
 		ref.Account = caller.Account
-	}
-	if ref.Account != caller.Account {
-		return ref, kiln.Errorf(kiln.KindDenied, op, "User: arn:aws:iam::%s:root is not authorized to perform this operation on resource: %s because no resource-based policy allows it", caller.Account, kiln.FunctionARN(f.cfg.Region, ref.Account, ref.Name, ref.Qualifier))
 	}
 	if ref.Region != "" && ref.Region != f.cfg.Region {
 		return ref, kiln.Errorf(kiln.KindNotFound, op, "Functions from '%s' are not reachable in this region ('%s')", ref.Region, f.cfg.Region)

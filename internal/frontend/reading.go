@@ -25,13 +25,21 @@ func (f *Frontend) getFunction(_ context.Context, c *call, input any) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	return &lambdaapi.GetFunctionResponse{
+	reserved, err := f.reserved(ref)
+	if err != nil {
+		return nil, err
+	}
+	out := &lambdaapi.GetFunctionResponse{
 		Configuration: f.configuration(found, ref.Qualifier),
 		Code: &lambdaapi.FunctionCodeLocation{
 			RepositoryType: new("S3"), Location: new(f.location(c.http, found.Version.Package, c.received)),
 		},
 		Tags: tags,
-	}, nil
+	}
+	if reserved != nil {
+		out.Concurrency = &lambdaapi.Concurrency{ReservedConcurrentExecutions: reserved}
+	}
+	return out, nil
 }
 
 func (f *Frontend) getFunctionConfiguration(_ context.Context, c *call, input any) (any, error) {
@@ -118,11 +126,11 @@ func (f *Frontend) alias(ref kiln.FunctionRef, a *registry.Alias) *lambdaapi.Ali
 
 func (f *Frontend) getAccountSettings(_ context.Context, c *call, _ any) (any, error) {
 	usage := f.cfg.Registry.Usage(c.caller.Account)
-	limit := new(int32(f.cfg.ConcurrentExecutions))
 	return &lambdaapi.GetAccountSettingsResponse{
 		AccountLimit: &lambdaapi.AccountLimit{
 			TotalCodeSize: new(int64(registry.MaxCodeBytes)), CodeSizeUnzipped: new(int64(kiln.MaxPackageUnpackedBytes)),
-			CodeSizeZipped: new(int64(kiln.MaxPackageZipBytes)), ConcurrentExecutions: limit, UnreservedConcurrentExecutions: limit,
+			CodeSizeZipped: new(int64(kiln.MaxPackageZipBytes)), ConcurrentExecutions: new(int32(f.cfg.ConcurrentExecutions)),
+			UnreservedConcurrentExecutions: new(int32(f.cfg.Registry.Unreserved(c.caller.Account))),
 		},
 		AccountUsage: &lambdaapi.AccountUsage{TotalCodeSize: &usage.CodeBytes, FunctionCount: new(int64(usage.Functions))},
 	}, nil

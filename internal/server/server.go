@@ -284,7 +284,7 @@ func (s *server) openDoors() error {
 	mux.Handle("GET /metrics", loopbackOnly(promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{})))
 	mux.Handle("/", front)
 	s.door = frontend.NewDoor(frontend.DoorConfig{
-		Frontend: front, Rest: mux, Connections: s.cfg.HTTPConnections, BodyTimeout: s.cfg.HTTPRead, IdleTimeout: s.cfg.HTTPIdle,
+		Frontend: front, Rest: front.URLs(mux), Connections: s.cfg.HTTPConnections, BodyTimeout: s.cfg.HTTPRead, IdleTimeout: s.cfg.HTTPIdle,
 		Logger: s.log.With("room", "door"),
 	})
 	return nil
