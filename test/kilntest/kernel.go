@@ -3,6 +3,7 @@ package kilntest
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,28 +16,28 @@ import (
 // Kernel is what this machine's kernel shows of one server at one moment: everything that a server which dies without a
 // word could leave behind. Each thing is named so that no later thing of the same kind has its name.
 type Kernel struct {
-	Processes  []string // in its cgroups, or naming its stage: "pid start-time command"
-	Namespaces []string // of those and of the server itself, unless the test has them too
-	Cgroups    []string // below its own
-	Loops      []string // loop devices on images in its data directory, "device image"
-	Mounts     []string // in the server's mount namespace, of its stage or its data directory
-	Links      []string // network interfaces of the machine
-	Files      []string // not finished or for the moment: in its TMPDIR, its data directory and its stage
+	Processes []string // in its cgroups, or naming its stage: "pid start-time command"
+	Members   []string // of their namespaces and the server's, whoever they are: "namespace pid start-time"
+	Cgroups   []string // below its own
+	Loops     []string // loop devices on images in its data directory, "device image"
+	Mounts    []string // in the server's mount namespace, of its stage or its data directory
+	Links     []string // network interfaces of the machine
+	Files     []string // not finished or for the moment: in its TMPDIR, its data directory and its stage
 	// Descriptors is how many files the server's process has open.
 	Descriptors int
 }
 
 // Counts gives how many there are of each kind.
 func (k Kernel) Counts() map[string]int {
-	return map[string]int{"processes": len(k.Processes), "namespaces": len(k.Namespaces), "cgroups": len(k.Cgroups), "loop devices": len(k.Loops),
+	return map[string]int{"processes": len(k.Processes), "members of namespaces": len(k.Members), "cgroups": len(k.Cgroups), "loop devices": len(k.Loops),
 		"mounts": len(k.Mounts), "links": len(k.Links), "files": len(k.Files), "descriptors": k.Descriptors}
 }
 
 // Still gives what of an earlier look is there in a later one, of another process of the server: what it left behind.
-// Mounts are told by their namespace, which is among Namespaces.
+// Mounts end with the last member of their namespace.
 func (k Kernel) Still(now Kernel) []string {
 	var found []string
-	for kind, both := range map[string][2][]string{"process": {k.Processes, now.Processes}, "namespace": {k.Namespaces, now.Namespaces},
+	for kind, both := range map[string][2][]string{"process": {k.Processes, now.Processes}, "member of namespace": {k.Members, now.Members},
 		"cgroup": {k.Cgroups, now.Cgroups}, "loop device": {k.Loops, now.Loops}, "file": {k.Files, now.Files}} {
 		for _, name := range both[0] {
 			if slices.Contains(both[1], name) {
@@ -69,16 +70,22 @@ func (s *Server) Kernel(tb testing.TB) Kernel {
 	if mark == "" {
 		tb.Fatal("the driver has no name yet; this looks at driver container only")
 	}
+	own := map[string]bool{} // namespaces; their numbers are used again
 	k := Kernel{Loops: having(loops(), s.Data), Files: s.unfinished()}
 	for _, pid := range pids() {
 		if pid != s.Pid() && s.belongs(pid, mark) {
 			k.Processes = append(k.Processes, fmt.Sprintf("%d %s %s", pid, startTime(pid), commandLine(pid)))
-			k.Namespaces = append(k.Namespaces, namespaces(pid)...)
+			maps.Copy(own, set(namespaces(pid)))
 		}
 	}
-	k.Namespaces = append(k.Namespaces, namespaces(s.Pid())...)
-	slices.Sort(k.Namespaces)
-	k.Namespaces = slices.Compact(k.Namespaces)
+	maps.Copy(own, set(namespaces(s.Pid())))
+	for _, pid := range pids() {
+		for _, name := range namespaces(pid) {
+			if own[name] && pid != s.Pid() {
+				k.Members = append(k.Members, fmt.Sprintf("%s %d %s", name, pid, startTime(pid)))
+			}
+		}
+	}
 	for _, path := range having(cgroups(), mark) {
 		if filepath.Base(path) != mark {
 			k.Cgroups = append(k.Cgroups, path)
