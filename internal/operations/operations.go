@@ -51,7 +51,9 @@ type Config struct {
 	// RuntimeKnown refuses an identifier that cannot run here.
 	RuntimeKnown func(identifier, architecture string) error
 	// Room refuses writes when the disk is nearly full.
-	Room    func() error
+	Room func() error
+	// Backup writes a backup of everything that is not a cache.
+	Backup  func(context.Context, io.Writer) error
 	Region  string
 	Version string
 	Started time.Time
@@ -65,13 +67,15 @@ type Operations struct {
 	cfg  Config
 	mux  *http.ServeMux
 	runs chan struct{} // one place for each request with code of its own
+	// backups has one place for each backup being written.
+	backups chan struct{}
 	// patterns are what mux serves.
 	patterns []string
 }
 
 // New makes the API.
 func New(cfg Config) *Operations {
-	o := &Operations{cfg: cfg, mux: http.NewServeMux(), runs: make(chan struct{}, maxRuns)}
+	o := &Operations{cfg: cfg, mux: http.NewServeMux(), runs: make(chan struct{}, maxRuns), backups: make(chan struct{}, maxBackups)}
 	o.route("GET /kiln/v1/executions/{id}", o.execution)
 	o.route("GET /kiln/v1/executions", o.executions)
 	o.route("GET /kiln/v1/events", o.events)
@@ -85,6 +89,7 @@ func New(cfg Config) *Operations {
 	o.route("POST /kiln/v1/run", o.run)
 	o.route("GET /kiln/v1/accounts", o.accounts)
 	o.route("POST /kiln/v1/accounts", o.createAccount)
+	o.route("GET /kiln/v1/backup", o.backup)
 	o.route("GET /kiln/v1/keys", o.keys)
 	o.route("POST /kiln/v1/keys", o.createKey)
 	return o
@@ -113,6 +118,7 @@ func (o *Operations) route(pattern string, serve func(*call) error) {
 	o.patterns = append(o.patterns, pattern)
 	o.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		c := &call{w: w, Request: r, id: newRequestID()}
+		w.Header().Set("X-Amzn-RequestId", string(c.id))
 		if err := o.answer(c, serve); err != nil {
 			o.fail(w, r, c.id, err)
 		}

@@ -36,9 +36,13 @@ type dataDir struct {
 	node kiln.NodeID
 }
 
-// openDataDir makes the folder if it is missing, takes it for this process and checks its form.
+// openDataDir makes the folder if it is missing, takes it for this process and checks its form. One of a form it does not
+// know is left just as it is: not even a lock is put in it.
 func openDataDir(path string) (*dataDir, error) {
 	const op = "server: open data directory"
+	if _, err := readFormat(path); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, kiln.Wrap(kiln.KindUnavailable, op, "cannot make "+path+"; name another folder with --data", err)
 	}
@@ -55,7 +59,7 @@ func openDataDir(path string) (*dataDir, error) {
 		_ = lock.Close()
 		return nil, kiln.Wrap(kiln.KindConflict, op, "another Kiln runs with the data directory "+path+"; stop it, or give this one another with --data", err)
 	}
-	if err := d.checkFormat(); err != nil {
+	if err := d.markFormat(); err != nil {
 		d.close()
 		return nil, err
 	}
@@ -66,21 +70,38 @@ func openDataDir(path string) (*dataDir, error) {
 	return d, nil
 }
 
-// checkFormat refuses a directory that another Kiln wrote in a form this one does not know.
-func (d *dataDir) checkFormat() error {
+// markFormat writes the form into a new directory. The form of another is looked at again: it may have been restored into
+// between the first look and the lock.
+func (d *dataDir) markFormat() error {
+	n, err := readFormat(d.path)
+	if err != nil || n != 0 {
+		return err
+	}
+	return writeFile(d.in(formatFile), []byte(strconv.Itoa(formatVersion)+"\n"), 0o600)
+}
+
+// readFormat gives the form of a directory, 0 for a new one, and refuses one that this Kiln does not know.
+func readFormat(path string) (int, error) {
 	const op = "server: check data directory"
-	b, err := os.ReadFile(d.in(formatFile))
+	b, err := os.ReadFile(filepath.Join(path, formatFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return writeFile(d.in(formatFile), []byte(strconv.Itoa(formatVersion)+"\n"), 0o600)
+		if _, err := os.Lstat(filepath.Join(path, engineFolder)); err == nil {
+			return 0, kiln.Errorf(kiln.KindUnsupported, op, "the data directory %s has lost its file %s, so nobody knows what wrote it; restore it from a backup, or name another folder with --data", path, formatFile)
+		}
+		return 0, nil
 	}
 	if err != nil {
-		return kiln.Wrap(kiln.KindUnavailable, op, "cannot read "+d.in(formatFile), err)
+		return 0, kiln.Wrap(kiln.KindUnavailable, op, "cannot read "+filepath.Join(path, formatFile), err)
 	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	text := strings.TrimSpace(string(b))
+	if text == restoring {
+		return 0, kiln.Errorf(kiln.KindUnsupported, op, "the data directory %s was not restored to its end; empty it and restore again", path)
+	}
+	n, err := strconv.Atoi(text)
 	if err != nil || n != formatVersion {
-		return kiln.Errorf(kiln.KindUnsupported, op, "the data directory %s has the format %.20q and this Kiln knows %d; run the Kiln that wrote it, or name another folder with --data", d.path, strings.TrimSpace(string(b)), formatVersion)
+		return 0, kiln.Errorf(kiln.KindUnsupported, op, "the data directory %s has the format %.20q and this Kiln knows %d; run the Kiln that wrote it, or name another folder with --data", path, text, formatVersion)
 	}
-	return nil
+	return n, nil
 }
 
 // readNode gives the node the name it had before, or makes one.

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,7 +83,8 @@ type server struct {
 	door     *frontend.Door
 
 	lookups sync.Map       // AWS's identifier → runtimeFound
-	keeping sync.WaitGroup // registry, ledger and the collecting of packages
+	keeping sync.WaitGroup // engine, registry, ledger and the collecting of packages
+	backups atomic.Int32   // under way; no package is collected meanwhile
 	stop    context.CancelFunc
 	failed  chan error // the first room that ended by itself with an error
 }
@@ -274,7 +276,7 @@ func (s *server) openDoors() error {
 	})
 	ops := operations.New(operations.Config{
 		Identity: s.identity, Registry: s.registry, Invoker: s.invoker, Pool: s.pool, Node: s.node, Ledger: s.ledger, Packages: s.packages,
-		RuntimeKnown: s.runtimeKnown, Room: room, Region: s.cfg.Region, Version: Version(), Started: s.started,
+		RuntimeKnown: s.runtimeKnown, Room: room, Backup: s.backup, Region: s.cfg.Region, Version: Version(), Started: s.started,
 		Logger: s.log.With("room", "operations"), Ended: s.ended,
 	})
 	s.metrics.MustRegister(s.ledger.Collector(), s.pool.Collector(), front.Collector(), collectors.NewGoCollector(),
@@ -370,7 +372,8 @@ func (s *server) collect(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		removed, size, err := s.packages.Collect(ctx, time.Now().Add(-collectAge), s.registry.References)
+		wanted := func(d kiln.Digest) bool { return s.backups.Load() > 0 || s.registry.References(d) }
+		removed, size, err := s.packages.Collect(ctx, time.Now().Add(-collectAge), wanted)
 		if err != nil {
 			s.log.Warn("packages not collected", "error", err)
 		} else if removed > 0 {
