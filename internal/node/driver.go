@@ -56,3 +56,10 @@ type Resizer interface {
 	// Resize changes the limits of a bound container. Blocks shortly. KindConflict when it uses more than it would get.
 	Resize(ctx context.Context, id kiln.ContainerID, amounts kiln.Amounts) error
 }
+
+// Checker is what a driver adds that can look at its instances from outside (R46).
+type Checker interface {
+	// Check gives what of an instance is there and of no use: the instance alone, or those of its containers of which
+	// nothing is asked. It wakes no guest and blocks for no more than a look. An unknown id gives nothing.
+	Check(ctx context.Context, id kiln.InstanceID) []kiln.Exit
+}

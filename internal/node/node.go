@@ -214,6 +214,14 @@ func (n *Node) Execute(ctx context.Context, id kiln.ContainerID, d *kiln.Deliver
 	return n.config.Driver.Execute(ctx, id, d)
 }
 
+// Check gives what of an instance is of no use though its end was not told; nothing where the driver cannot look.
+func (n *Node) Check(ctx context.Context, id kiln.InstanceID) []kiln.Exit {
+	if c, ok := n.config.Driver.(Checker); ok {
+		return c.Check(ctx, id)
+	}
+	return nil
+}
+
 // DeleteContainer ends a container; it may be repeated.
 func (n *Node) DeleteContainer(ctx context.Context, id kiln.ContainerID) error {
 	n.mu.Lock()

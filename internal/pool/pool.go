@@ -11,11 +11,13 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"kiln"
 	"kiln/internal/manager"
@@ -30,6 +32,8 @@ type Config struct {
 	Runtimes func(awsRuntime string) (runtime kiln.Runtime, exact bool, err error)
 	// Fleets has at least one; the first serves whatever Route does not place.
 	Fleets []FleetConfig
+	// HealthInterval is the time between two looks at every instance (R46); DefaultHealthInterval when 0.
+	HealthInterval time.Duration
 	// Route names the fleet for a request; nil for the first always. It must not block.
 	Route func(Need) string
 	// Emit is told of every event in order. It must not block nor call back.
@@ -93,6 +97,7 @@ func New(config Config) *Pool {
 	if config.Emit == nil {
 		config.Emit = func(kiln.Event) {}
 	}
+	config.HealthInterval = cmp.Or(config.HealthInterval, DefaultHealthInterval)
 	p := &Pool{config: config, ready: make(chan struct{})}
 	p.waiters.New = func() any {
 		w := &waiter{done: make(chan struct{}, 1)}
@@ -110,6 +115,7 @@ func New(config Config) *Pool {
 // error, KindInternal, tells what was left after StopMax.
 func (p *Pool) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
+	wg.Go(func() { p.watch(ctx) })
 	errs := make([]error, len(p.fleets))
 	for i, f := range p.fleets {
 		wg.Go(func() { errs[i] = f.run(ctx) })
@@ -191,6 +197,11 @@ func (p *Pool) Exited(exit kiln.Exit) {
 	if exit.Memory {
 		cause += ", out of memory"
 	}
+	p.lost(exit, cause)
+}
+
+// lost tells the fleets that a container or an instance is of no more use.
+func (p *Pool) lost(exit kiln.Exit, cause string) {
 	for _, f := range p.fleets {
 		f.step(manager.Event{Kind: manager.Exited, Instance: exit.Instance, Container: exit.Container, Cause: cause})
 	}

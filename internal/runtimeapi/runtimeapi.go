@@ -146,6 +146,13 @@ func (s *Session) Idle() bool {
 	return s.parked != nil && !s.lost && s.current == nil
 }
 
+// Resting reports whether nothing is asked of the container: it waits for its binding or for an event.
+func (s *Session) Resting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.lost && s.current == nil && (s.binder != nil || s.parked != nil || len(s.conns) == 0)
+}
+
 // Bind answers the prepared runtime's question with its environment and handler and waits until the runtime asks for its
 // first event, reports that its initialisation failed, exits, or initLimit has passed.
 func (s *Session) Bind(ctx context.Context, env map[string]string, handler string, initLimit time.Duration) kiln.InitResult {

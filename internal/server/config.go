@@ -40,6 +40,8 @@ type Config struct {
 	RetentionContainer time.Duration `key:"retention.container" default:"10m" min:"1s" unit:"duration" meaning:"how long an idle container is kept"`
 	RetentionInstance  time.Duration `key:"retention.instance" default:"20m" min:"1s" unit:"duration" meaning:"how long an assigned instance without a container in use is kept; longer than retention.container"`
 
+	HealthInterval time.Duration `key:"health.interval" default:"2s" min:"100ms" max:"10m" unit:"duration" meaning:"time between two looks at every instance and container; one that runs nothing leaves its pool and is replaced"`
+
 	WaitMax            time.Duration `key:"wait.max" default:"10s" min:"0s" max:"15m" unit:"duration" meaning:"how long a request may wait for capacity before it is throttled (429)"`
 	WaitRequests       int           `key:"wait.requests" default:"10000" min:"1" max:"1000000" unit:"requests" meaning:"the most requests that wait for capacity at once; more are throttled at once"`
 	ConcurrencyAccount int           `key:"concurrency.account" default:"1000" min:"1" max:"1000000" unit:"executions" meaning:"the most executions of one account at once; more are throttled (429)"`

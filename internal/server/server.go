@@ -197,8 +197,8 @@ func (s *server) openPools(ctx context.Context) (err error) {
 	})
 	s.pool = pool.New(pool.Config{
 		Node: s.node, Emit: s.emit, Logger: s.log.With("room", "pool"),
-		Runtimes: s.lookup,
-		Fleets:   []pool.FleetConfig{{Name: kiln.FleetLowVolume, Settings: s.settings()}},
+		Runtimes: s.lookup, HealthInterval: s.cfg.HealthInterval,
+		Fleets: []pool.FleetConfig{{Name: kiln.FleetLowVolume, Settings: s.settings()}},
 	})
 	s.invoker = invoke.New(invoke.Config{
 		Registry: s.registry, Pool: s.pool, Node: s.node, Ledger: s.ledger, AccountLimit: s.cfg.ConcurrencyAccount,
