@@ -74,7 +74,11 @@ func (f *planFile) write(ctx context.Context, into *os.Root, seal bool) error {
 		}
 		err = out.Chmod(sealed(mode, seal)) // not at open: the umask would have its say
 	}
-	return errors.Join(err, out.Close())
+	err = errors.Join(err, out.Close())
+	if err == nil && f.exec {
+		return settle(ctx, into, f.name)
+	}
+	return err
 }
 
 func sealed(mode fs.FileMode, seal bool) fs.FileMode {

@@ -242,7 +242,7 @@ func (v *Invoker) execute(ctx context.Context, req *Request, version *kiln.Versi
 		}
 		v.noteLease(rec, &lease)
 		if lease.Init.Failure != nil {
-			v.finish(rec, req, version, &lease, kiln.Answer{Failure: lease.Init.Failure}, res)
+			v.finish(rec, req, version, &lease, kiln.Answer{Failure: ofRequest(lease.Init.Failure, req.ID)}, res)
 			return nil
 		}
 		stream := v.streams.begin(lease.Container, version, req.ID)
@@ -330,4 +330,27 @@ func startsFresh(version *kiln.Version) bool {
 		}
 	}
 	return false
+}
+
+// ofRequest gives a failed initialisation as the request that waited for it sees it: AWS names the request in what the
+// platform says, and leaves the function's own errors as they are.
+func ofRequest(f *kiln.Failure, id kiln.RequestID) *kiln.Failure {
+	switch f.Type {
+	case "Runtime.ExitError", "Runtime.InvalidEntrypoint", "Runtime.OutOfMemory", "Sandbox.Timedout":
+	default:
+		return f
+	}
+	var body struct {
+		Type    string `json:"errorType"`
+		Message string `json:"errorMessage"`
+	}
+	if json.Unmarshal(f.Payload, &body) != nil || strings.HasPrefix(body.Message, "RequestId: ") {
+		return f
+	}
+	body.Message = "RequestId: " + string(id) + " Error: " + body.Message
+	payload, err := json.Marshal(body)
+	if err != nil {
+		return f
+	}
+	return &kiln.Failure{Outcome: f.Outcome, Type: f.Type, Payload: payload}
 }
