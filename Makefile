@@ -24,7 +24,7 @@ test-long: ## the rest
 	@scripts/setup.sh test
 	@scripts/test.sh long
 
-check: ## form: gofmt, vet, go fix, the house rules
+check: ## the quick loop: form, the house rules, the tests that need no containers
 	@scripts/check.sh
 
 bench: build ## prints a table and writes bench/results.json

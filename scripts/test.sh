@@ -23,5 +23,6 @@ esac
 
 mkdir -p .kiln
 go build -o .kiln/testsum ./scripts/testsum
-# The status of go test is in what it writes: testsum fails on it.
-go test -json -count 1 "$@" ./... 2>&1 | .kiln/testsum
+# The status of go test is in what it writes: testsum fails on it. Making AWS's wire again from AWS's model is shown where
+# the model is at hand; its output is committed, so nothing rests on it.
+go test -json -count 1 "$@" ./... 2>&1 | .kiln/testsum -may-skip '^kiln/internal/lambdaapi$'
