@@ -41,14 +41,16 @@ const bufferBytes = 8 << 10
 // of the connection, and hands every other connection to net/http. A connection comes back when net/http meets an
 // Invoke on it. Safe concurrently.
 type Door struct {
-	cfg    DoorConfig
-	rest   *http.Server
-	handed *handoff
+	cfg     DoorConfig
+	rest    *http.Server
+	handed  *handoff
+	traffic *traffic
+	places  chan struct{} // one word for each open connection
+	ended   chan struct{} // closed when nothing is accepted any more
 
 	mu      sync.Mutex
 	conns   map[*conn]struct{} // guarded by mu; those on the fast way
-	ending  atomic.Bool
-	serving sync.WaitGroup // connections and the ordinary way's server
+	serving sync.WaitGroup     // connections and the ordinary way's server
 }
 
 // NewDoor makes a door. Serve opens it.
@@ -58,7 +60,8 @@ func NewDoor(cfg DoorConfig) *Door {
 	cfg.BodyTimeout = or(cfg.BodyTimeout, time.Minute)
 	cfg.IdleTimeout = or(cfg.IdleTimeout, 3*time.Minute)
 	cfg.WriteTimeout = or(cfg.WriteTimeout, time.Minute)
-	d := &Door{cfg: cfg, conns: map[*conn]struct{}{}}
+	d := &Door{cfg: cfg, conns: map[*conn]struct{}{}, places: make(chan struct{}, cfg.Connections), ended: make(chan struct{})}
+	d.traffic = newTraffic(func() float64 { return float64(len(d.places)) })
 	d.rest = &http.Server{
 		Handler:           http.HandlerFunc(d.ordinary),
 		ReadHeaderTimeout: cfg.HeadTimeout,
@@ -69,60 +72,88 @@ func NewDoor(cfg DoorConfig) *Door {
 	return d
 }
 
-// Serve accepts connections until ctx ends, then takes no new request, lets those under way finish within drain, and
-// returns when every connection has ended.
+// Serve accepts connections and answers requests until ctx ends. Then it refuses new requests (503) while those under
+// way finish within drain, and returns when every connection has ended.
 func (d *Door) Serve(ctx context.Context, l net.Listener, drain time.Duration) error {
 	d.handed = newHandoff(l.Addr())
-	places := make(chan struct{}, d.cfg.Connections)
 	d.serving.Go(func() { _ = d.rest.Serve(d.handed) })
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
-	defer stop()
-	var failed error
-	for {
-		places <- struct{}{}
-		nc, err := l.Accept()
-		if err != nil {
-			if ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
-				if errors.As(err, new(net.Error)) {
-					// Out of descriptors, most likely: those who wait are served when others have ended.
-					<-places
-					select {
-					case <-ctx.Done():
-					case <-time.After(50 * time.Millisecond):
-					}
-					continue
-				}
-				failed = kiln.Wrap(kiln.KindInternal, "frontend: accept", "the public port failed", err)
-			}
-			break
-		}
-		d.serving.Go(func() {
-			counted := &countedConn{Conn: nc, free: func() { <-places }}
-			d.serveConn(counted, bufio.NewReaderSize(counted, bufferBytes))
-		})
+	accepted := make(chan error, 1)
+	go func() { accepted <- d.accept(l) }()
+	select {
+	case <-ctx.Done():
+		d.drain(drain, l)
+		return <-accepted
+	case err := <-accepted:
+		d.drain(drain, l)
+		return err
 	}
-	d.drain(drain)
-	return failed
 }
 
-// drain ends idle connections at once and the busy ones when their answer is written, or when the bound has passed.
-func (d *Door) drain(bound time.Duration) {
-	d.ending.Store(true)
+// acceptPause is the wait after a failure to accept: out of descriptors, most likely. Those who wait are served when
+// others have ended.
+const acceptPause = 50 * time.Millisecond
+
+// accept takes connections until the listener is closed, which is no error.
+func (d *Door) accept(l net.Listener) error {
+	for {
+		select {
+		case d.places <- struct{}{}:
+		case <-d.ended:
+			return nil
+		}
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			d.serving.Go(func() {
+				counted := &countedConn{Conn: nc, free: func() { <-d.places }}
+				d.serveConn(counted, bufio.NewReaderSize(counted, bufferBytes))
+			})
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case !errors.As(err, new(net.Error)):
+			return kiln.Wrap(kiln.KindInternal, "frontend: accept", "the public port failed", err)
+		}
+		<-d.places
+		select {
+		case <-d.ended:
+		case <-time.After(acceptPause):
+		}
+	}
+}
+
+// lastWords is how long connections may take after the last answer, for their clients to read it.
+const lastWords = time.Second
+
+// drain ends idle connections at once, refuses new requests, and ends the others when the requests under way are
+// answered, or when the bound has passed.
+func (d *Door) drain(bound time.Duration, l net.Listener) {
 	ctx, cancel := context.WithTimeout(context.Background(), bound)
 	defer cancel()
+	d.traffic.ending.Store(true)
 	d.rest.SetKeepAlivesEnabled(false)
+	d.closeIdle()
+	d.traffic.end(ctx)
+	_ = l.Close()
+	close(d.ended)
+	d.closeIdle()
+	last, stop := context.WithTimeout(context.Background(), lastWords)
+	defer stop()
+	hard := context.AfterFunc(last, func() { d.eachConn(func(c *conn) { _ = c.net.Close() }) })
+	defer hard()
+	if d.rest.Shutdown(last) != nil {
+		_ = d.rest.Close()
+	}
+	_ = d.handed.Close()
+	d.serving.Wait()
+}
+
+func (d *Door) closeIdle() {
 	d.eachConn(func(c *conn) {
 		if !c.busy.Load() {
 			_ = c.net.Close()
 		}
 	})
-	hard := context.AfterFunc(ctx, func() { d.eachConn(func(c *conn) { _ = c.net.Close() }) })
-	defer hard()
-	if d.rest.Shutdown(ctx) != nil {
-		_ = d.rest.Close()
-	}
-	_ = d.handed.Close()
-	d.serving.Wait()
 }
 
 func (d *Door) eachConn(f func(*conn)) {
@@ -156,7 +187,7 @@ func (d *Door) serveConn(nc net.Conn, in *bufio.Reader) {
 	// The deadline of the idle time must not reach into the ordinary way, which sets its own.
 	_ = nc.SetReadDeadline(time.Time{})
 	d.forget(c)
-	d.handed.give(&prefixedConn{Conn: nc, prefix: in})
+	d.handed.give(&prefixedConn{Conn: nc, prefix: in, stall: d.cfg.WriteTimeout, traffic: d.traffic})
 }
 
 func (d *Door) open(nc net.Conn, in *bufio.Reader) *conn {
@@ -191,14 +222,21 @@ func (c *conn) loop() (ordinary bool) {
 			return true
 		}
 		if err != nil {
+			c.door.traffic.noteRead(err, slowHead)
 			return false
 		}
 		_, _ = c.in.Discard(size)
-		if !c.answer() {
+		if !c.door.traffic.begin() {
+			c.refuse()
+			return false
+		}
+		kept := c.answer()
+		c.door.traffic.finish()
+		if !kept {
 			return false
 		}
 		c.busy.Store(false)
-		if c.door.ending.Load() {
+		if c.door.traffic.ending.Load() {
 			return false
 		}
 	}
@@ -216,13 +254,13 @@ func (c *conn) answer() bool {
 		c.readUntil(c.door.cfg.BodyTimeout)
 	}
 	body, err := c.head.readBody(c.in)
-	keep := err == nil && !c.head.closing && !c.door.ending.Load()
+	keep := err == nil && !c.head.closing && !c.door.traffic.ending.Load()
 	if err != nil && kiln.KindOf(err) != kiln.KindTooLarge {
+		c.door.traffic.noteRead(err, slowBody)
 		return false
 	}
 	c.out = c.door.cfg.Frontend.answer(c.out[:0], &c.head, body, err, c.chance, keep)
-	_ = c.net.SetWriteDeadline(time.Now().Add(c.door.cfg.WriteTimeout))
-	_, err = c.net.Write(c.out)
+	err = c.write()
 	if cap(c.out) > 64<<10 {
 		c.out = nil
 	}
@@ -230,6 +268,20 @@ func (c *conn) answer() bool {
 		c.linger()
 	}
 	return keep && err == nil
+}
+
+// refuse answers a request that came when the door is ending. Its body is not read.
+func (c *conn) refuse() {
+	c.out = c.door.cfg.Frontend.appendError(c.out[:0], newRequestID(c.chance), errEnding(), false)
+	if c.write() == nil {
+		c.linger()
+	}
+}
+
+func (c *conn) write() error {
+	_ = c.net.SetWriteDeadline(time.Now().Add(c.door.cfg.WriteTimeout))
+	_, err := c.net.Write(c.out)
+	return err
 }
 
 // linger reads on for a moment after the last answer: a connection closed with unread bytes is reset, and the client
@@ -255,7 +307,11 @@ func (c *conn) readUntil(d time.Duration) {
 // ordinary answers a request by net/http. One that asks for Invoke takes its connection back to the fast way.
 func (d *Door) ordinary(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost || isURLHost(r.Host) || !isInvokePath([]byte(r.URL.EscapedPath())) {
-		d.cfg.Rest.ServeHTTP(w, r)
+		d.rested(w, r)
+		return
+	}
+	if !d.traffic.begin() {
+		d.cfg.Frontend.writeError(w, newRequestID(cryptoChance{}), nil, errEnding())
 		return
 	}
 	// Counted while net/http still waits for this request, so that an ending door waits for it after that too.
@@ -263,7 +319,8 @@ func (d *Door) ordinary(w http.ResponseWriter, r *http.Request) {
 	nc, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		d.serving.Done()
-		d.cfg.Rest.ServeHTTP(w, r)
+		d.traffic.finish()
+		d.rested(w, r)
 		return
 	}
 	counted := nc.(*prefixedConn).Conn.(*countedConn)
@@ -273,7 +330,9 @@ func (d *Door) ordinary(w http.ResponseWriter, r *http.Request) {
 	_ = nc.SetDeadline(time.Time{})
 	go func() {
 		defer d.serving.Done()
-		if !c.answer() {
+		kept := c.answer()
+		d.traffic.finish()
+		if !kept {
 			d.forget(c)
 			_ = counted.Close()
 			return
@@ -281,6 +340,17 @@ func (d *Door) ordinary(w http.ResponseWriter, r *http.Request) {
 		d.forget(c)
 		d.serveConn(counted, rw.Reader)
 	}()
+}
+
+// rested has a request answered by net/http's side, within the bound on reading its body.
+func (d *Door) rested(w http.ResponseWriter, r *http.Request) {
+	if !d.traffic.begin() {
+		d.cfg.Frontend.writeError(w, newRequestID(cryptoChance{}), nil, errEnding())
+		return
+	}
+	defer d.traffic.finish()
+	d.boundBody(w, r)
+	d.cfg.Rest.ServeHTTP(w, r)
 }
 
 // handoff is the listener net/http accepts from: connections that were read and found ordinary.
@@ -325,7 +395,9 @@ func (h *handoff) Addr() net.Addr { return h.addr }
 // prefixedConn reads what is buffered of a connection first.
 type prefixedConn struct {
 	net.Conn
-	prefix *bufio.Reader
+	prefix  *bufio.Reader
+	stall   time.Duration // the most one writing may take
+	traffic *traffic
 }
 
 func (p *prefixedConn) Read(b []byte) (int, error) {

@@ -54,9 +54,6 @@ func (h *head) peekHead(br *bufio.Reader) (size int, err error) {
 		if end := headEnd(b, seen); end > 0 {
 			return end, h.parse(b[:end])
 		}
-		if len(b) >= len("POST ") && !bytes.HasPrefix(b, []byte("POST ")) {
-			return 0, errOrdinary
-		}
 		if len(b) >= maxHeadBytes || errors.Is(err, bufio.ErrBufferFull) {
 			return 0, errOrdinary
 		}

@@ -149,7 +149,7 @@ func (o *Operations) logs(c *call) error {
 func (o *Operations) follow(c *call, log *ledger.Log, tail ledger.Tail) error {
 	ctx, cancel := context.WithCancel(c.Context())
 	defer cancel()
-	defer context.AfterFunc(o.cfg.Ended, cancel)()
+	defer context.AfterFunc(o.cfg.Draining, cancel)()
 	lines, err := log.Follow(ctx, tail)
 	if err != nil {
 		return err

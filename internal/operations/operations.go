@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"kiln"
 	"kiln/internal/code"
@@ -60,6 +61,8 @@ type Config struct {
 	Logger  *slog.Logger
 	// Ended is ended when no request may wait any longer.
 	Ended context.Context
+	// Draining is ended when requests that have no end of their own (logs being followed) must end.
+	Draining context.Context
 }
 
 // Operations answers /kiln/v1.
@@ -68,7 +71,8 @@ type Operations struct {
 	mux  *http.ServeMux
 	runs chan struct{} // one place for each request with code of its own
 	// backups has one place for each backup being written.
-	backups chan struct{}
+	backups  chan struct{}
+	refusals *prometheus.CounterVec
 	// patterns are what mux serves.
 	patterns []string
 }
@@ -76,6 +80,9 @@ type Operations struct {
 // New makes the API.
 func New(cfg Config) *Operations {
 	o := &Operations{cfg: cfg, mux: http.NewServeMux(), runs: make(chan struct{}, maxRuns), backups: make(chan struct{}, maxBackups)}
+	o.refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "kiln_operations_refused_total", Help: "Requests to /kiln/v1 answered with an error, by its kind.",
+	}, []string{"kind"})
 	o.route("GET /kiln/v1/executions/{id}", o.execution)
 	o.route("GET /kiln/v1/executions", o.executions)
 	o.route("GET /kiln/v1/events", o.events)
@@ -94,6 +101,9 @@ func New(cfg Config) *Operations {
 	o.route("POST /kiln/v1/keys", o.createKey)
 	return o
 }
+
+// Collector gives the API's metrics.
+func (o *Operations) Collector() prometheus.Collector { return o.refusals }
 
 // ServeHTTP answers one request.
 func (o *Operations) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -172,6 +182,7 @@ func (o *Operations) fail(w http.ResponseWriter, r *http.Request, id kiln.Reques
 	if !ok {
 		e = kiln.Wrap(kiln.KindInternal, "operations: answer", "something failed inside Kiln; the log of the server says more", err)
 	}
+	o.refusals.WithLabelValues(e.Kind.String()).Inc()
 	status, known := statuses[e.Kind]
 	if !known {
 		status = http.StatusInternalServerError

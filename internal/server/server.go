@@ -52,6 +52,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, stdout io.Writer) er
 	// Rooms live on while requests drain: their contexts are ended by hand, in order.
 	s.ended, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer s.end()
+	s.draining, s.drain = context.WithCancel(s.ended)
 	if err := s.open(ctx); err != nil {
 		return errors.Join(err, s.close())
 	}
@@ -68,6 +69,9 @@ type server struct {
 	// ended is the context of requests and of the rooms; end ends it.
 	ended context.Context
 	end   context.CancelFunc
+	// draining is ended when requests that have no end of their own must end; drain ends it.
+	draining context.Context
+	drain    context.CancelFunc
 
 	engine   *engine.Engine
 	identity *identity.Identity
@@ -277,7 +281,7 @@ func (s *server) openDoors() error {
 	ops := operations.New(operations.Config{
 		Identity: s.identity, Registry: s.registry, Invoker: s.invoker, Pool: s.pool, Node: s.node, Ledger: s.ledger, Packages: s.packages,
 		RuntimeKnown: s.runtimeKnown, Room: room, Backup: s.backup, Region: s.cfg.Region, Version: Version(), Started: s.started,
-		Logger: s.log.With("room", "operations"), Ended: s.ended,
+		Logger: s.log.With("room", "operations"), Ended: s.ended, Draining: s.draining,
 	})
 	s.metrics.MustRegister(s.ledger.Collector(), s.pool.Collector(), front.Collector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -289,6 +293,7 @@ func (s *server) openDoors() error {
 		Frontend: front, Rest: front.URLs(mux), Connections: s.cfg.HTTPConnections, BodyTimeout: s.cfg.HTTPRead, IdleTimeout: s.cfg.HTTPIdle,
 		Logger: s.log.With("room", "door"),
 	})
+	s.metrics.MustRegister(s.door.Collector(), ops.Collector())
 	return nil
 }
 
@@ -332,6 +337,7 @@ func (s *server) serve(ctx context.Context, stdout io.Writer) error {
 	case <-doorDone:
 	}
 	s.log.Info("draining", "bound", s.cfg.DrainMax)
+	s.drain()
 	cancel()
 	drainCtx, stopDrain := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainMax)
 	defer stopDrain()
