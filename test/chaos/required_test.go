@@ -4,7 +4,7 @@ package chaos
 
 // How much of each in `make test`, where minutes count; `make test-long` has all.
 const (
-	kills        = 4
-	earlyKills   = 3
+	kills        = 3
+	earlyKills   = 2
 	launcherWays = 2
 )
