@@ -261,6 +261,9 @@ func (s *Server) Log() string {
 	return "--- the end of the server's log\n" + s.log.tail(0, tailLines) + "---"
 }
 
+// WholeLog gives everything the server wrote, to look for what must not be there.
+func (s *Server) WholeLog() string { return s.log.tail(0, 1<<30) }
+
 // Stop ends the server by TERM and looks at what is left. The first call's answer is given again by later ones.
 func (s *Server) Stop() error {
 	s.stop.Do(func() { s.left = s.end() })
