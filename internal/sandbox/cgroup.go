@@ -37,8 +37,8 @@ func usedV1(controller string) bool {
 }
 
 // Tree is where one node keeps its cgroups: a cgroup of its own name at the top of each hierarchy. On v1 there is a
-// hierarchy for each controller, on v2 one. Our tests run real processes on the version the machine has, which so far was
-// v1; of v2 only paths and formats are tested.
+// hierarchy for each controller, on v2 one. The tests run real processes on the version the machine has; test/guestv2 runs
+// them in a virtual machine that has the other.
 type Tree struct {
 	name string
 	v2   bool
@@ -55,17 +55,11 @@ func OpenTree(name string) (*Tree, error) {
 	const op = "sandbox: open cgroup tree"
 	t := &Tree{name: name, v2: cgroups.IsCgroup2UnifiedMode()}
 	if t.v2 {
-		t.roots, t.all = map[string]string{"": "/sys/fs/cgroup"}, []string{"/sys/fs/cgroup"}
-		have, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
-		if err != nil {
-			return nil, kiln.Wrap(kiln.KindUnavailable, op, "cannot read /sys/fs/cgroup/cgroup.controllers", err)
+		t.roots, t.all = map[string]string{"": unifiedRoot}, []string{unifiedRoot}
+		if err := checkUnified(); err != nil {
+			return nil, err
 		}
-		for _, c := range []string{"memory", "cpu", "pids"} {
-			if !slices.Contains(strings.Fields(string(have)), c) {
-				return nil, kiln.Errorf(kiln.KindUnavailable, op, "the cgroup controller %q is not available at /sys/fs/cgroup; enable or delegate it", c)
-			}
-		}
-		return t, nil
+		return t, leaveRoot()
 	}
 	mounts, err := cgroups.GetCgroupMounts(true)
 	if err != nil {
@@ -88,6 +82,56 @@ func OpenTree(name string) (*Tree, error) {
 	return t, nil
 }
 
+// unifiedRoot is where the one hierarchy of v2 is mounted.
+const unifiedRoot = "/sys/fs/cgroup"
+
+// checkUnified demands the controllers that limits need.
+func checkUnified() error {
+	const op = "sandbox: open cgroup tree"
+	have, err := os.ReadFile(filepath.Join(unifiedRoot, "cgroup.controllers"))
+	if err != nil {
+		return kiln.Wrap(kiln.KindUnavailable, op, "cannot read /sys/fs/cgroup/cgroup.controllers", err)
+	}
+	for _, c := range []string{"memory", "cpu", "pids"} {
+		if !slices.Contains(strings.Fields(string(have)), c) {
+			return kiln.Errorf(kiln.KindUnavailable, op, "the cgroup controller %q is not available at /sys/fs/cgroup; enable or delegate it", c)
+		}
+	}
+	return nil
+}
+
+// leaveRoot makes room below a root of v2 that is not the machine's own, as a container or a delegated scope sees it: a
+// cgroup with processes in it hands no controllers down, so they move into a leaf. The machine's own root may keep its
+// processes, and has no type.
+func leaveRoot() error {
+	const op = "sandbox: leave the cgroup root"
+	if _, err := os.Stat(filepath.Join(unifiedRoot, "cgroup.type")); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	leaf := filepath.Join(unifiedRoot, "init")
+	for range leaveTries {
+		pids, err := cgroups.GetPids(unifiedRoot)
+		if err != nil {
+			return kiln.Wrap(kiln.KindUnavailable, op, "cannot list the processes at /sys/fs/cgroup", err)
+		}
+		if len(pids) == 0 {
+			return nil
+		}
+		if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return kiln.Wrap(kiln.KindUnavailable, op, "cannot make /sys/fs/cgroup/init; delegate the cgroup to this server", err)
+		}
+		for _, pid := range pids {
+			if err := cgroups.WriteCgroupProc(leaf, pid); err != nil {
+				return kiln.Wrap(kiln.KindUnavailable, op, "cannot move the processes at /sys/fs/cgroup into a leaf", err)
+			}
+		}
+	}
+	return kiln.Errorf(kiln.KindUnavailable, op, "processes keep appearing at /sys/fs/cgroup; delegate a cgroup of its own to this server")
+}
+
+// leaveTries bounds the rounds of moving processes that fork meanwhile.
+const leaveTries = 16
+
 // V2 reports whether the machine has the one hierarchy of cgroup v2.
 func (t *Tree) V2() bool { return t.v2 }
 
@@ -102,7 +146,7 @@ type Limits struct {
 }
 
 // resources puts the limits into the library's words.
-func (l Limits) resources(swap bool) *cgroups.Resources {
+func (l Limits) resources(swap, burst bool) *cgroups.Resources {
 	r := &cgroups.Resources{SkipDevices: true, Memory: l.MemoryBytes}
 	if swap {
 		r.MemorySwap = l.MemoryBytes
@@ -113,6 +157,11 @@ func (l Limits) resources(swap bool) *cgroups.Resources {
 		r.CpuQuota, r.CpuPeriod = -1, uint64(period)
 	case l.MilliCPUs > 0:
 		r.CpuQuota, r.CpuPeriod = max(int64(l.MilliCPUs)*period/1000, 1000), uint64(period)
+		if burst {
+			// What was left unused in quiet periods may be used at once, up to one period's share: a small function that has
+			// little to do now and then is not stopped for the rest of a period. Over time it gets no more than its limit.
+			r.CpuBurst = new(uint64(r.CpuQuota))
+		}
 	}
 	if l.Processes > 0 {
 		r.PidsLimit = new(int64(l.Processes))
@@ -126,7 +175,8 @@ type Group struct {
 	inner   string // relative to each hierarchy's mount point
 	paths   map[string]string
 	manager cgroups.Manager
-	swap    bool
+	swap    bool // the kernel counts swap
+	burst   bool // the kernel lets unused processor time be saved up
 }
 
 // Group gives the cgroup at the path of names below the tree's own, without making it.
@@ -153,12 +203,14 @@ func (g *Group) Create(l Limits) error {
 	if err := g.manager.Apply(-1); err != nil {
 		return kiln.Wrap(kiln.KindUnavailable, "sandbox: make cgroup", "cannot make a cgroup", err)
 	}
-	swapFile := "memory.memsw.limit_in_bytes"
+	swapFile, burstFile := "memory.memsw.limit_in_bytes", "cpu.cfs_burst_us"
 	if g.tree.v2 {
-		swapFile = "memory.swap.max"
+		swapFile, burstFile = "memory.swap.max", "cpu.max.burst"
 	}
 	_, err := os.Stat(filepath.Join(g.memoryPath(), swapFile))
 	g.swap = err == nil
+	_, err = os.Stat(filepath.Join(g.Path("cpu"), burstFile))
+	g.burst = err == nil
 	return g.Set(l)
 }
 
@@ -169,10 +221,34 @@ func (g *Group) Set(l Limits) error {
 	if used := g.memoryUsed(); l.MemoryBytes > 0 && used > l.MemoryBytes {
 		return kiln.Errorf(kiln.KindConflict, op, "the memory in use, %d bytes, is more than the limit asked for, %d bytes", used, l.MemoryBytes)
 	}
-	if err := g.manager.Set(l.resources(g.swap)); err != nil {
+	if err := g.manager.Set(l.resources(g.swap, g.burst)); err != nil {
 		return kiln.Wrap(kiln.KindInternal, op, "cannot set the limits of a cgroup", err)
 	}
+	if err := g.limitSockets(l.MemoryBytes); err != nil {
+		return kiln.Wrap(kiln.KindInternal, op, "cannot limit the memory of sockets", err)
+	}
 	return nil
+}
+
+// What the buffers of TCP sockets may take on v1, beside the memory limit: a share of it, but what two answers of the
+// largest size need.
+const (
+	socketShare    = 8
+	minSocketBytes = 16 << 20
+)
+
+// limitSockets bounds the memory in TCP buffers. v2 counts it to the memory limit; v1 counts it apart, and without a limit
+// not at all, so that a guest with a thousand connections to itself takes what TCP may have on the whole machine.
+func (g *Group) limitSockets(memoryBytes int64) error {
+	if g.tree.v2 || memoryBytes <= 0 {
+		return nil
+	}
+	limit := strconv.FormatInt(max(memoryBytes/socketShare, minSocketBytes), 10)
+	err := os.WriteFile(filepath.Join(g.memoryPath(), "memory.kmem.tcp.limit_in_bytes"), []byte(limit), 0)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		return nil // a kernel without it does not let the file be made
+	}
+	return err
 }
 
 // Add puts a process into the cgroup.

@@ -65,6 +65,15 @@ func (p *Process) Wait() string {
 // Kill ends the process.
 func (p *Process) Kill() error { return unix.PidfdSendSignal(int(p.file.Fd()), unix.SIGKILL, nil, 0) }
 
+// Expendable makes the process, and all it will start, go before others when the whole machine is out of memory; score is
+// from 0 to 1000. Set by one who has CAP_SYS_RESOURCE it is also the least the process can set for itself.
+func (p *Process) Expendable(score int) error {
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.Pid), []byte(strconv.Itoa(score)), 0); err != nil {
+		return kiln.Wrap(kiln.KindInternal, "sandbox: set expendable", "cannot set the score of a process", err)
+	}
+	return nil
+}
+
 // Close lets the name go.
 func (p *Process) Close() { _ = p.file.Close() }
 

@@ -205,16 +205,83 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+// What a quiet group saves up follows its processor limit up and down, and the buffers of its sockets have a bound, where
+// the kernel has either.
+func TestBurstAndSockets(t *testing.T) {
+	needRoot(t)
+	tree, err := OpenTree(fmt.Sprintf("kiln-test-burst-%d", os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := tree.Sweep(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	g, err := tree.Group("g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quota, burst := "cpu.cfs_quota_us", "cpu.cfs_burst_us"
+	if tree.V2() {
+		quota, burst = "cpu.max", "cpu.max.burst"
+	}
+	read := func(controller, name string) int64 {
+		b, err := os.ReadFile(filepath.Join(g.Path(controller), name))
+		if errors.Is(err, os.ErrNotExist) {
+			t.Skipf("this kernel has no %s", name)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		return number(b)
+	}
+	if err := g.Create(Limits{MilliCPUs: 500}); err != nil {
+		t.Fatal(err)
+	}
+	for _, milli := range []int64{500, 2000, 70, -1, 250, 1000} {
+		if err := g.Set(Limits{MilliCPUs: int(milli)}); err != nil {
+			t.Fatal(err)
+		}
+		if milli > 0 && (read("cpu", quota) != milli*100 || read("cpu", burst) != milli*100) {
+			t.Errorf("%d thousandths: quota %d, burst %d µs", milli, read("cpu", quota), read("cpu", burst))
+		}
+	}
+	if tree.V2() {
+		return // sockets count to the memory limit
+	}
+	for _, c := range []struct{ memory, want int64 }{{128 << 20, 16 << 20}, {1 << 30, 128 << 20}} {
+		if err := g.Set(Limits{MemoryBytes: c.memory}); err != nil {
+			t.Fatal(err)
+		}
+		if got := read("memory", "memory.kmem.tcp.limit_in_bytes"); got != c.want {
+			t.Errorf("of %d bytes sockets may take %d, want %d", c.memory, got, c.want)
+		}
+	}
+}
+
+// The bounds that all containers share are too high for one to reach.
+func TestRaiseLimits(t *testing.T) {
+	needRoot(t)
+	if err := RaiseLimits(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile("/proc/sys/fs/inotify/max_user_instances")
+	if err != nil || number(b) < inotifyLimit {
+		t.Errorf("%s %v", b, err)
+	}
+}
+
 // The same limits in the words of the kernel's interface for both versions, and the paths of version 2.
 func TestLimits(t *testing.T) {
-	r := Limits{MemoryBytes: 128 << 20, MilliCPUs: 1500, Processes: 10}.resources(true)
-	if r.Memory != 128<<20 || r.MemorySwap != 128<<20 || r.CpuQuota != 150000 || r.CpuPeriod != 100000 || *r.PidsLimit != 10 {
+	r := Limits{MemoryBytes: 128 << 20, MilliCPUs: 1500, Processes: 10}.resources(true, true)
+	if r.Memory != 128<<20 || r.MemorySwap != 128<<20 || r.CpuQuota != 150000 || r.CpuPeriod != 100000 || *r.CpuBurst != 150000 || *r.PidsLimit != 10 {
 		t.Errorf("%+v", r)
 	}
-	if r := (Limits{MilliCPUs: 1}).resources(false); r.CpuQuota != 1000 || r.Memory != 0 || r.MemorySwap != 0 || r.PidsLimit != nil {
+	if r := (Limits{MilliCPUs: 1}).resources(false, false); r.CpuQuota != 1000 || r.Memory != 0 || r.MemorySwap != 0 || r.PidsLimit != nil || r.CpuBurst != nil {
 		t.Errorf("the least the kernel takes is 1 ms: %+v", r)
 	}
-	if r := (Limits{MilliCPUs: -1}).resources(false); r.CpuQuota != -1 {
+	if r := (Limits{MilliCPUs: -1}).resources(false, true); r.CpuQuota != -1 || r.CpuBurst != nil {
 		t.Errorf("no limit: %+v", r)
 	}
 	two := &Tree{name: "kiln-x", v2: true, roots: map[string]string{"": "/sys/fs/cgroup"}, all: []string{"/sys/fs/cgroup"}}
