@@ -147,6 +147,10 @@ func (d *Driver) open(ctx context.Context) (err error) {
 		return err
 	}
 	d.openDisks(ctx)
+	if err := sandbox.RaiseLimits(); err != nil {
+		d.c.Logger.Warn("one container can keep the others from watching files", "error", err)
+		d.notes = append(d.notes, "Containers share the machine's bound on inotify instances; raise fs.inotify.max_user_instances.")
+	}
 	d.describe()
 	d.networks = sandbox.NewNetworks(d.c.Networks, d.c.Logger)
 	return nil

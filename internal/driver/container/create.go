@@ -115,7 +115,7 @@ func (d *Driver) create(ctx context.Context, c *container) error {
 	if err := errors.Join(err, diskErr); err != nil {
 		return err
 	}
-	if err := c.group.Add(c.process.Pid); err != nil {
+	if err := errors.Join(c.group.Add(c.process.Pid), c.process.Expendable(guestOOMScore)); err != nil {
 		return err
 	}
 	if err := sandbox.Put(disk, c.process, "/tmp"); err != nil {

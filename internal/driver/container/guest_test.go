@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"kiln"
 	"kiln/internal/sandbox"
 )
@@ -46,6 +48,8 @@ func TestWhatTheGuestSees(t *testing.T) {
 		"grep CapBnd /proc/self/status":                                                     "CapBnd:\t0000000000000000",
 		"grep NoNewPrivs /proc/self/status":                                                 "NoNewPrivs:\t1",
 		"grep Seccomp: /proc/self/status":                                                   "Seccomp:\t2",
+		"grep -E 'Max core' /proc/self/limits | tr -s ' '":                                  "Max core file size 1 1 bytes",
+		"cat /proc/self/oom_score_adj":                                                      "500",
 		"ulimit -n; ulimit -c":                                                              "1024\n0",
 		"ls /sys/class/net 2>/dev/null; tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '": "lo",
 		"cat /proc/1/comm":                                                                  "bootstrap",
@@ -67,6 +71,46 @@ func TestWhatTheGuestSees(t *testing.T) {
 	environment = slices.DeleteFunc(environment, func(s string) bool { return strings.HasPrefix(s, "PWD=") || strings.HasPrefix(s, "OLDPWD=") })
 	if !slices.Equal(environment, wantEnv) {
 		t.Errorf("environment %q, want %q", environment, wantEnv)
+	}
+}
+
+// A guest cannot make itself as dear as the node, where the node has the right to forbid it.
+// R44
+func TestExpendable(t *testing.T) {
+	h := newHarness(t, t.TempDir())
+	own := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var mine [2]unix.CapUserData
+	if err := unix.Capget(&own, &mine[0]); err != nil {
+		t.Fatal(err)
+	}
+	i := h.newInstance(t)
+	id := h.running(t, i.ID, binding(packageDir(t)))
+	want := "refused"
+	if mine[0].Effective&(1<<unix.CAP_SYS_RESOURCE) == 0 {
+		want = "" // the kernel takes the bound from those only who may pass it
+		t.Log("this process has no CAP_SYS_RESOURCE: what it sets a guest may lower to 0")
+	}
+	if got := do[string](t, h, id, "sh", "(echo 0 > /proc/self/oom_score_adj) 2>/dev/null || echo refused"); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A guest makes the sockets that functions need and no others.
+// R42
+func TestSockets(t *testing.T) {
+	h := newHarness(t, t.TempDir())
+	i := h.newInstance(t)
+	id := h.running(t, i.ID, binding(packageDir(t)))
+	got := do[map[string]string](t, h, id, "sockets", "1 1 0", "2 1 0", "2 1 6", "2 2 17", "10 1 0", "10 2 17", "2 1 262", "16 3 0",
+		"16 3 9", "16 2 15", "16 3 12", "16 3 16", "17 3 768", "38 5 0", "40 1 0", "30 4 0", "2 3 1", "2 1 132", "31 3 1")
+	for what, errno := range got {
+		allowed := slices.Contains([]string{"1 1 0", "2 1 0", "2 1 6", "2 2 17", "10 1 0", "10 2 17", "2 1 262", "16 3 0"}, what)
+		if what == "2 1 262" && errno == "protocol not available" {
+			continue // a kernel without MPTCP
+		}
+		if want := map[bool]string{true: "", false: "operation not permitted"}[allowed]; errno != want {
+			t.Errorf("socket %s: %q, want %q", what, errno, want)
+		}
 	}
 }
 

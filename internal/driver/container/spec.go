@@ -11,6 +11,7 @@ import (
 
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"kiln"
 	"kiln/internal/sandbox"
@@ -19,9 +20,13 @@ import (
 const (
 	// openFiles is how many files a container may have open (AWS Lambda's quota).
 	openFiles = 1024
-	// guestOOMScore makes guests go before the node when the whole machine is out of memory.
+	// guestOOMScore makes guests go before the node when the whole machine is out of memory. It is set by the node and not
+	// by the OCI runtime, because then a guest cannot lower it.
 	guestOOMScore = 500
-	defaultPath   = "/usr/local/bin:/usr/bin:/bin"
+	// coreBytes is the limit of core dumps. One byte and not none: for the kernel only 1 also means that a host's handler of
+	// dumps, a program core_pattern may name, is not started for a guest (fs/coredump.c).
+	coreBytes   = 1
+	defaultPath = "/usr/local/bin:/usr/bin:/bin"
 )
 
 // seccompProfile is the system call filter of every container: moby's default without any capability, for this
@@ -39,7 +44,28 @@ func newSeccomp() (*seccompProfile, error) {
 	case "arm64":
 		profile.Architectures = []specs.Arch{specs.ArchAARCH64}
 	}
+	limitSockets(profile)
 	return profile, nil
+}
+
+// limitSockets lets guests make the sockets that functions need, and no others: moby's profile allows most of the kernel's
+// families, each some thousand lines that nobody else on the machine may use, loaded when first asked for, and kinds of
+// netlink that tell of the machine (devices coming and going, audit).
+func limitSockets(profile *seccompProfile) {
+	equal := func(index uint, value uint64) specs.LinuxSeccompArg {
+		return specs.LinuxSeccompArg{Index: index, Value: value, Op: specs.OpEqualTo}
+	}
+	allow := func(args ...specs.LinuxSeccompArg) {
+		profile.Syscalls = append(profile.Syscalls, specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActAllow, Args: args})
+	}
+	profile.Syscalls = slices.DeleteFunc(profile.Syscalls, func(s specs.LinuxSyscall) bool { return slices.Contains(s.Names, "socket") })
+	allow(equal(0, unix.AF_UNIX))
+	for _, family := range []uint64{unix.AF_INET, unix.AF_INET6} {
+		for _, protocol := range []uint64{0, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_MPTCP} {
+			allow(equal(0, family), equal(2, protocol))
+		}
+	}
+	allow(equal(0, unix.AF_NETLINK), equal(2, unix.NETLINK_ROUTE)) // how libraries list addresses
 }
 
 // design is what differs between containers.
@@ -72,9 +98,8 @@ func (d design) config() ([]byte, error) {
 			Cwd:             "/",
 			Capabilities:    &specs.LinuxCapabilities{},
 			NoNewPrivileges: true,
-			OOMScoreAdj:     new(guestOOMScore),
 			Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: openFiles, Hard: openFiles},
-				{Type: "RLIMIT_CORE", Soft: 0, Hard: 0}},
+				{Type: "RLIMIT_CORE", Soft: coreBytes, Hard: coreBytes}},
 		},
 		Linux: &specs.Linux{
 			CgroupsPath: d.cgroupsPath,

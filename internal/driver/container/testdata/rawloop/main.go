@@ -77,6 +77,20 @@ func handle(n int, body []byte) any {
 			}
 		}
 		return m
+	case "sockets":
+		m := map[string]string{}
+		for _, arguments := range e.Args {
+			var family, kind, protocol int
+			_, _ = fmt.Sscan(arguments, &family, &kind, &protocol)
+			fd, err := syscall.Socket(family, kind, protocol)
+			m[arguments] = ""
+			if err != nil {
+				m[arguments] = err.Error()
+			} else {
+				_ = syscall.Close(fd)
+			}
+		}
+		return m
 	case "env":
 		return os.Environ()
 	case "sh":
