@@ -37,6 +37,12 @@ type DoorConfig struct {
 // bufferBytes is the size of a connection's read buffer; a head that does not fit goes the ordinary way.
 const bufferBytes = 8 << 10
 
+// What is read of a body that is not wanted: twice the largest that may be sent, for a moment.
+const (
+	lingerBytes = 2 * kiln.MaxPayloadBytes
+	lingerTime  = 2 * time.Second
+)
+
 // Door is the public port: it reads each request's head, answers an Invoke in the plainest form itself, on the goroutine
 // of the connection, and hands every other connection to net/http. A connection comes back when net/http meets an
 // Invoke on it. Safe concurrently.
@@ -290,8 +296,8 @@ func (c *conn) linger() {
 	if half, ok := c.net.(*countedConn).Conn.(*net.TCPConn); ok {
 		_ = half.CloseWrite()
 	}
-	_ = c.net.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
-	_, _ = io.CopyN(io.Discard, c.in, kiln.MaxPayloadBytes)
+	_ = c.net.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, c.in, lingerBytes)
 }
 
 // readUntil bounds the next reads. A deadline that is right to half a second is left as it is: setting one costs more
