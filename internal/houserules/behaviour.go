@@ -100,6 +100,10 @@ func (p *pkg) checkCalls(f *file) []Violation {
 	}
 	ast.Inspect(f.syntax, func(n ast.Node) bool {
 		switch n := n.(type) {
+		case *ast.CallExpr:
+			if why := logged(n); why != "" {
+				add(n, "logs", why)
+			}
 		case *ast.GoStmt:
 			if p.pure(on) {
 				add(n, "pure", "a core starts no goroutine; give an action back and let the shell do it")
@@ -125,6 +129,45 @@ func (p *pkg) checkCalls(f *file) []Violation {
 		return true
 	})
 	return found
+}
+
+// logged says what is wrong with a call that writes to a log: messages are constant and begin in lower case, keys are
+// constant words, so that a log can be searched and nothing of a request gets into it by the message. Nothing for any
+// other call.
+func logged(call *ast.CallExpr) string {
+	method, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok || len(call.Args) == 0 || !slices.Contains([]string{"Debug", "Info", "Warn", "Error"}, method.Sel.Name) {
+		return ""
+	}
+	receiver := ""
+	switch x := method.X.(type) {
+	case *ast.Ident:
+		receiver = x.Name
+	case *ast.SelectorExpr:
+		receiver = x.Sel.Name
+	}
+	if word := strings.ToLower(receiver); word != "log" && word != "logger" {
+		return ""
+	}
+	if text, ok := constantText(call.Args[0]); !ok || text == "" || strings.ToLower(text[:1]) != text[:1] {
+		return "a log message is a constant in lower case; put what varies under a key"
+	}
+	for i := 1; i < len(call.Args); i += 2 {
+		if _, ok := constantText(call.Args[i]); !ok {
+			return "a key of a log line is a constant word"
+		}
+	}
+	return ""
+}
+
+// constantText gives the text of a string written out.
+func constantText(e ast.Expr) (string, bool) {
+	lit, ok := e.(*ast.BasicLit)
+	if !ok || lit.Kind != token.STRING {
+		return "", false
+	}
+	text, err := strconv.Unquote(lit.Value)
+	return text, err == nil
 }
 
 // qualified gives "package.Name" of a selector whose left side is a plain word that is not declared in the file.
