@@ -60,7 +60,8 @@ func (f *Frontend) writeError(w http.ResponseWriter, id kiln.RequestID, op *lamb
 			shape.Code, shape.MessageMember = e.Reason, "message"
 		}
 	}
-	if shape.Status >= http.StatusInternalServerError && shape.Status != http.StatusNotImplemented {
+	refusal := e.Kind == kiln.KindUnavailable && e.Cause == nil // told to the caller and counted; nothing has failed
+	if shape.Status >= http.StatusInternalServerError && shape.Status != http.StatusNotImplemented && !refusal {
 		f.cfg.Logger.Error("request failed", "request", id, "operation", operationName(op), "error", err)
 	}
 	f.refusals.WithLabelValues(shape.Code).Inc()
