@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -235,36 +236,45 @@ func (v *Invoker) dismiss(version *kiln.Version, grant admission.Grant) {
 func (v *Invoker) execute(ctx context.Context, req *Request, version *kiln.Version, memory int, res *Result) error {
 	rec := &res.Record
 	need := pool.Need{RequestID: req.ID, Version: version, MemoryMiB: memory, Fresh: startsFresh(version)}
-	for try := range tries {
+	for range tries {
 		lease, err := v.cfg.Pool.Acquire(ctx, need)
 		if err != nil {
 			return err
 		}
-		v.noteLease(rec, &lease)
+		noteLease(rec, &lease)
+		stream := v.streams.of(lease.Container)
 		if lease.Init.Failure != nil {
-			v.finish(rec, req, version, &lease, kiln.Answer{Failure: ofRequest(lease.Init.Failure, req.ID)}, res)
+			fill(rec, &lease, &kiln.Answer{Failure: ofRequest(lease.Init.Failure, req.ID)}, res)
+			stream.begin(version, req.ID)
+			stream.end(rec)
+			v.tail(req, version, res)
 			return nil
 		}
-		stream := v.streams.begin(lease.Container, version, req.ID)
+		stream.begin(version, req.ID)
 		answer := v.cfg.Node.Execute(ctx, lease.Container, &kiln.Delivery{
 			RequestID: req.ID, Payload: req.Payload, Deadline: time.Now().Add(version.Timeout()),
 			ARN:     kiln.FunctionARN(v.cfg.Region, version.Account, version.Function, req.Qualifier),
 			TraceID: req.TraceID, ClientContext: string(req.ClientContext),
 		})
-		before := stream.note(answer.Usage)
-		v.cfg.Pool.Release(&lease, answer.Lost)
-		if answer.Undelivered && try < tries-1 {
+		if answer.Undelivered {
+			stream.forgo()
+			v.cfg.Pool.Release(&lease, answer.Lost)
 			continue
 		}
+		before := stream.note(answer.Usage)
 		rec.CPUMs = kiln.Millis(answer.Usage.CPUNanos - before.CPUNanos)
 		rec.ThrottledMs = kiln.Millis(answer.Usage.ThrottledNanos - before.ThrottledNanos)
-		v.finish(rec, req, version, &lease, answer, res)
+		fill(rec, &lease, &answer, res)
+		// The log is closed before the container is given back: the next execution's lines come behind ours.
+		stream.end(rec)
+		v.cfg.Pool.Release(&lease, answer.Lost)
+		v.tail(req, version, res)
 		return nil
 	}
 	return kiln.Errorf(kiln.KindInternal, "invoke: deliver event", "no container took the event; try again")
 }
 
-func (v *Invoker) noteLease(rec *kiln.Record, l *pool.Lease) {
+func noteLease(rec *kiln.Record, l *pool.Lease) {
 	rec.Times.Acquired.Time = time.Now()
 	rec.Fleet, rec.Node, rec.Instance, rec.Container = l.Fleet, l.Node, l.Instance, l.Container
 	rec.Driver, rec.RuntimeUsed, rec.Path, rec.Choice = l.Driver, l.Runtime, l.Path, l.Choice
@@ -272,8 +282,8 @@ func (v *Invoker) noteLease(rec *kiln.Record, l *pool.Lease) {
 	rec.InitMs = kiln.Millis(l.Init.Duration)
 }
 
-// finish turns an answer into the rest of the record, the log lines and the result.
-func (v *Invoker) finish(rec *kiln.Record, req *Request, version *kiln.Version, l *pool.Lease, a kiln.Answer, res *Result) {
+// fill turns an answer into the rest of the record and the result.
+func fill(rec *kiln.Record, l *pool.Lease, a *kiln.Answer, res *Result) {
 	rec.Times.CodeStart.Time, rec.Times.CodeEnd.Time = a.Start, a.End
 	rec.Memory.UsedBytes = a.Usage.MemoryPeakBytes
 	if !a.Start.IsZero() && !a.End.IsZero() {
@@ -286,8 +296,17 @@ func (v *Invoker) finish(rec *kiln.Record, req *Request, version *kiln.Version, 
 		rec.Outcome, rec.ErrorType, rec.ErrorMessage = f.Outcome, f.Type, errorMessage(f.Payload)
 	}
 	rec.ResponseBytes = len(res.Payload)
-	tail := v.streams.end(l.Container, version, rec, req.Tail)
-	res.LogTail = tail
+}
+
+// tail gives the end of the execution's log when it was asked for.
+func (v *Invoker) tail(req *Request, version *kiln.Version, res *Result) {
+	if !req.Tail {
+		return
+	}
+	res.LogTail = []byte{}
+	for _, line := range v.cfg.Ledger.Log(version.Account, version.Function).Tail(ledger.Tail{Bytes: TailBytes, RequestID: req.ID}) {
+		res.LogTail = append(append(res.LogTail, line.Text...), '\n')
+	}
 }
 
 // maxErrorMessage bounds what a record keeps of a function's own error message, in bytes.
@@ -310,7 +329,10 @@ func (v *Invoker) refused(rec *kiln.Record, err error) {
 	if kiln.KindOf(err) == kiln.KindThrottled {
 		rec.Outcome = kiln.OutcomeThrottled
 	}
-	rec.ErrorMessage = err.Error()
+	rec.ErrorMessage = "the request failed inside Kiln"
+	if e, ok := errors.AsType[*kiln.Error](err); ok {
+		rec.ErrorType, rec.ErrorMessage = e.Reason, e.Message // the cause is the operator's, and the record its owner's
+	}
 	rec.Times.Answered.Time = time.Now()
 	v.cfg.Ledger.Append(rec)
 }

@@ -17,35 +17,67 @@ const (
 	maxEarlyBytes = 64 << 10
 	// maxPartialBytes bounds a line without an end; the rest becomes further lines.
 	maxPartialBytes = 16 << 10
+	// endedStreams is how many ended containers' streams are kept: the request whose container has just ended still
+	// closes its log.
+	endedStreams = 256
 )
 
 // streams is where containers' output goes: each container's lines into its function's log, under the request that runs.
+// There is one for a container from its creation until a while after its end; what comes later is nobody's.
 type streams struct {
 	ledger *ledger.Ledger
 	byID   sync.Map // kiln.ContainerID → *stream
+
+	mu    sync.Mutex
+	ended []kiln.ContainerID // the latest last; guarded by mu
 }
 
 // stream is the output of one container. One execution at a time writes its marks; output comes from the driver.
 type stream struct {
+	ledger *ledger.Ledger
+	id     kiln.ContainerID
+
 	mu      sync.Mutex
 	log     *ledger.Log    // nil until the first execution; guarded by mu
-	request kiln.RequestID // of the execution that runs; guarded by mu
+	request kiln.RequestID // of the execution that runs, or ran last; guarded by mu
+	start   string         // the version whose START line is still to be written; guarded by mu
 	partial []byte         // a line whose end has not come; guarded by mu
 	early   []byte         // printed before there was a log; guarded by mu
 	usage   kiln.Usage     // at the end of the last execution; guarded by mu
 }
 
+// Created makes the stream of a container that is about to be made.
+func (v *Invoker) Created(id kiln.ContainerID) {
+	v.streams.byID.LoadOrStore(id, &stream{ledger: v.cfg.Ledger, id: id})
+}
+
+// Ended lets go of an ended container's stream, once as many others have ended as are kept.
+func (v *Invoker) Ended(id kiln.ContainerID) {
+	s := &v.streams
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = append(s.ended, id)
+	if len(s.ended) > endedStreams {
+		s.byID.Delete(s.ended[0])
+		s.ended = append(s.ended[:0], s.ended[1:]...)
+	}
+}
+
+// of gives a container's stream: one that nobody else sees, when its own is gone.
 func (s *streams) of(id kiln.ContainerID) *stream {
 	if v, ok := s.byID.Load(id); ok {
 		return v.(*stream)
 	}
-	v, _ := s.byID.LoadOrStore(id, new(stream))
-	return v.(*stream)
+	return &stream{ledger: s.ledger, id: id}
 }
 
 // Output takes what a container printed. It is a driver's Output, and never blocks.
 func (v *Invoker) Output(id kiln.ContainerID, text []byte) {
-	s := v.streams.of(id)
+	found, ok := v.streams.byID.Load(id)
+	if !ok {
+		return
+	}
+	s := found.(*stream)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.log == nil {
@@ -53,7 +85,63 @@ func (v *Invoker) Output(id kiln.ContainerID, text []byte) {
 		s.early = append(s.early, text[:min(len(text), room)]...)
 		return
 	}
+	s.open(time.Now())
 	s.write(text)
+}
+
+// begin marks the start of an execution. What the container printed before its first one comes first, under its request;
+// a line the execution before left open is closed under that one's.
+func (s *stream) begin(version *kiln.Version, request kiln.RequestID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.log == nil
+	if first {
+		s.log = s.ledger.Log(version.Account, version.Function)
+	}
+	s.flush(time.Now())
+	s.request, s.start = request, version.Number
+	if first {
+		s.write(s.early)
+		s.flush(time.Now())
+		s.early = nil
+	}
+}
+
+// open writes the START line when it has not been written. mu is held.
+func (s *stream) open(now time.Time) {
+	if s.start != "" {
+		s.log.Start(now, s.id, s.request, s.start)
+		s.start = ""
+	}
+}
+
+// forgo takes a start back: the code never saw the event, and another container may.
+func (s *stream) forgo() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.start = ""
+}
+
+// end marks the end of an execution.
+func (s *stream) end(rec *kiln.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.open(now)
+	s.flush(now)
+	if rec.Outcome != kiln.OutcomeSuccess && rec.Outcome != kiln.OutcomeError {
+		s.log.Write(ledger.Line{Time: now, Container: s.id, RequestID: rec.RequestID, Text: platformLine(rec)})
+	}
+	s.log.End(now, s.id, rec.RequestID)
+	s.log.Report(now, rec)
+}
+
+// note keeps the container's usage and gives what it was before.
+func (s *stream) note(now kiln.Usage) (before kiln.Usage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, s.usage = s.usage, now
+	return before
 }
 
 // write adds text to the log line by line. mu is held.
@@ -69,67 +157,22 @@ func (s *stream) write(text []byte) {
 			return
 		}
 		s.partial = append(s.partial, text[:end]...)
-		s.flush(now)
+		s.line(now)
 		text = text[end+1:]
 	}
 }
 
-// flush ends the line that has not ended itself. mu is held.
-func (s *stream) flush(now time.Time) {
-	s.log.Write(ledger.Line{Time: now, RequestID: s.request, Text: string(s.partial)})
+// line ends a line, empty ones too. mu is held.
+func (s *stream) line(now time.Time) {
+	s.log.Write(ledger.Line{Time: now, Container: s.id, RequestID: s.request, Text: string(s.partial)})
 	s.partial = s.partial[:0]
 }
 
-// begin marks the start of an execution. What the container printed before its first one comes first, under its request.
-func (s *streams) begin(id kiln.ContainerID, version *kiln.Version, request kiln.RequestID) *stream {
-	st := s.of(id)
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.request = request
-	if st.log == nil {
-		st.log = s.ledger.Log(version.Account, version.Function)
-		st.write(st.early)
-		st.early = nil
+// flush ends the line that has not ended itself, if there is one. mu is held.
+func (s *stream) flush(now time.Time) {
+	if len(s.partial) > 0 {
+		s.line(now)
 	}
-	if len(st.partial) > 0 {
-		st.flush(time.Now())
-	}
-	st.log.Start(time.Now(), id, request, version.Number)
-	return st
-}
-
-// note keeps the container's usage and gives what it was before.
-func (s *stream) note(now kiln.Usage) (before kiln.Usage) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before, s.usage = s.usage, now
-	return before
-}
-
-// end marks the end of an execution and gives the end of its log when it was asked for.
-func (s *streams) end(id kiln.ContainerID, version *kiln.Version, rec *kiln.Record, tail bool) []byte {
-	st := s.of(id)
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	now := time.Now()
-	if st.log == nil { // the initialisation failed: there was no start
-		st.log, st.request = s.ledger.Log(version.Account, version.Function), rec.RequestID
-		st.write(st.early)
-		st.early = nil
-		st.log.Start(now, id, rec.RequestID, version.Number)
-	}
-	if len(st.partial) > 0 {
-		st.flush(now)
-	}
-	if rec.Outcome != kiln.OutcomeSuccess && rec.Outcome != kiln.OutcomeError {
-		st.log.Write(ledger.Line{Time: now, Container: id, RequestID: rec.RequestID, Text: platformLine(rec)})
-	}
-	st.log.End(now, id, rec.RequestID)
-	st.log.Report(now, rec)
-	if !tail {
-		return nil
-	}
-	return tailOf(st.log, rec.RequestID)
 }
 
 // platformLine is what AWS writes into the log of an execution it had to end.
@@ -138,17 +181,4 @@ func platformLine(rec *kiln.Record) string {
 		return rec.Times.CodeEnd.UTC().Format("2006-01-02T15:04:05.000Z") + " " + rec.ErrorMessage
 	}
 	return rec.ErrorMessage
-}
-
-func tailOf(log *ledger.Log, id kiln.RequestID) []byte {
-	var out []byte
-	for _, line := range log.Tail(ledger.Tail{Bytes: TailBytes, RequestID: id}) {
-		out = append(append(out, line.Text...), '\n')
-	}
-	return out
-}
-
-// Forget lets go of what is kept for a container that has ended.
-func (v *Invoker) Forget(id kiln.ContainerID) {
-	v.streams.byID.Delete(id)
 }

@@ -261,8 +261,11 @@ func (s *server) runtimeKnown(identifier, architecture string) error {
 // emit keeps an event, and lets go of what was kept for a container that has ended.
 func (s *server) emit(e kiln.Event) {
 	s.ledger.AppendEvent(e)
-	if e.Kind == kiln.EventContainerTerminate || e.Kind == kiln.EventContainerFail {
-		s.invoker.Forget(e.Container)
+	switch e.Kind {
+	case kiln.EventContainerCreate:
+		s.invoker.Created(e.Container)
+	case kiln.EventContainerTerminate, kiln.EventContainerFail:
+		s.invoker.Ended(e.Container)
 	}
 }
 
@@ -275,7 +278,7 @@ func (s *server) openDoors() error {
 	}
 	front := frontend.New(frontend.Config{
 		Identity: s.identity, Registry: s.registry, Invoker: s.invoker, Packages: s.packages, RuntimeKnown: s.runtimeKnown, Room: room,
-		ConcurrentExecutions: s.cfg.ConcurrencyAccount, Region: s.cfg.Region, LocationKey: key,
+		ConcurrentExecutions: s.cfg.ConcurrencyAccount, Region: s.cfg.Region, BodyTimeout: s.cfg.HTTPRead, LocationKey: key,
 		Logger: s.log.With("room", "frontend"), Ended: s.ended,
 	})
 	ops := operations.New(operations.Config{
