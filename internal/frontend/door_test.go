@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -165,5 +166,29 @@ func TestDoorEnds(t *testing.T) {
 	}
 	if _, err := net.Dial("tcp", addr); err == nil {
 		t.Error("the port is still open")
+	}
+}
+
+// A client of the ordinary way that stops in the middle of its body is answered and let go within the bound, and the room
+// its body had is free again.
+func TestSlowBody(t *testing.T) {
+	const bound = 100 * time.Millisecond
+	f := New(Config{Logger: slog.New(slog.DiscardHandler), BodyTimeout: bound})
+	server := httptest.NewServer(f)
+	defer server.Close()
+	for _, length := range []string{"Content-Length: 10", "Transfer-Encoding: chunked"} {
+		c, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		status, _ := ask(t, c, bufio.NewReader(c), "POST /2015-03-31/functions HTTP/1.1\r\nHost: a\r\n"+length+"\r\n\r\n1\r\n{")
+		if took := time.Since(began); status != http.StatusBadRequest || took < bound || took > 20*bound {
+			t.Errorf("%s: answered %d after %s", length, status, took)
+		}
+		_ = c.Close()
+	}
+	if !f.bodies.TryAcquire(maxBodiesBytes) {
+		t.Error("the bodies' room is not free")
 	}
 }

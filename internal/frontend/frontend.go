@@ -56,6 +56,8 @@ type Config struct {
 	// ConcurrentExecutions is an account's limit, as GetAccountSettings tells it.
 	ConcurrentExecutions int
 	Region               string
+	// BodyTimeout bounds the reading of a request's body, a minute by default.
+	BodyTimeout time.Duration
 	// LocationKey signs the addresses of packages that GetFunction gives out.
 	LocationKey []byte
 	Logger      *slog.Logger
@@ -73,6 +75,7 @@ type Frontend struct {
 
 // New makes a Frontend.
 func New(cfg Config) *Frontend {
+	cfg.BodyTimeout = or(cfg.BodyTimeout, time.Minute)
 	f := &Frontend{
 		cfg:    cfg,
 		bodies: semaphore.NewWeighted(maxBodiesBytes),
@@ -161,6 +164,15 @@ func (f *Frontend) readBody(w http.ResponseWriter, r *http.Request, limit int64)
 	if room < 0 {
 		room = limit
 	}
+	// Bounded while the body is read; what is executed then has a time limit of its own. After a failure the bound stays:
+	// net/http reads on for a while before it answers.
+	deadline := http.NewResponseController(w)
+	_ = deadline.SetReadDeadline(time.Now().Add(f.cfg.BodyTimeout))
+	defer func() {
+		if err == nil {
+			_ = deadline.SetReadDeadline(time.Time{})
+		}
+	}()
 	if room > limit {
 		if r.Header.Get("Expect") == "" {
 			// A client that does not wait for an answer before it sends would lose it, had nobody read on.
@@ -183,7 +195,7 @@ func (f *Frontend) readBody(w http.ResponseWriter, r *http.Request, limit int64)
 		if errors.As(err, new(*http.MaxBytesError)) {
 			return nil, nil, tooLarge(limit)
 		}
-		return nil, nil, kiln.Wrap(kiln.KindMalformed, op, "the body ended before its length", err)
+		return nil, nil, kiln.Wrap(kiln.KindMalformed, op, "the body ended, or stopped, before its length", err)
 	}
 	return body, free, nil
 }

@@ -18,6 +18,9 @@ const (
 	urlPrefix   = "/kiln/url/"
 )
 
+// answerTimeout bounds the writing of an answer to whoever uses a URL.
+const answerTimeout = time.Minute
+
 // URLs answers requests that come through function URLs, and hands every other to rest.
 func (f *Frontend) URLs(rest http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -97,6 +100,7 @@ func (f *Frontend) serveURL(w http.ResponseWriter, u *urlRequest) error {
 		answer = urlAnswer{status: http.StatusBadGateway, header: http.Header{"Content-Type": {"application/json"}}, body: []byte("Internal Server Error")}
 	}
 	w.Header().Set("X-Amzn-Trace-Id", u.traceID)
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
 	answer.write(w, u.id, u.url.CORS != nil)
 	return nil
 }

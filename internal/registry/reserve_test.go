@@ -31,7 +31,7 @@ func TestReservations(t *testing.T) {
 	}
 	wg.Wait()
 	if len(refused) != functions-9 || h.reserved(owner) != 900 || h.Unreserved(owner) != 100 {
-		t.Errorf("%d of %d refused, %d reserved", len(refused), functions, h.reserved(owner))
+		t.Fatalf("%d of %d refused, %d reserved", len(refused), functions, h.reserved(owner))
 	}
 	wants(t, <-refused, kiln.KindInvalid, "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [100].")
 	if len(told) != 9 {
