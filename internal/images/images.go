@@ -180,6 +180,15 @@ func write(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	cut, err := filepath.Glob(filepath.Join(dir, ".bootstrap-*"))
+	if err != nil {
+		return "", err
+	}
+	for _, path := range cut { // not renamed when the process before was killed
+		if err := os.RemoveAll(path); err != nil {
+			return "", err
+		}
+	}
 	final := filepath.Join(dir, "bootstrap-"+hex.EncodeToString(sum.Sum(nil))[:16])
 	if whole(final, files) {
 		return final, nil

@@ -59,6 +59,7 @@ func openDataDir(path string) (*dataDir, error) {
 		_ = lock.Close()
 		return nil, kiln.Wrap(kiln.KindConflict, op, "another Kiln runs with the data directory "+path+"; stop it, or give this one another with --data", err)
 	}
+	d.sweep()
 	if err := d.markFormat(); err != nil {
 		d.close()
 		return nil, err
@@ -68,6 +69,18 @@ func openDataDir(path string) (*dataDir, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// sweep removes the files that writeFile had not renamed when the process before was killed. Only space is lost when it
+// cannot.
+func (d *dataDir) sweep() {
+	cut, err := filepath.Glob(d.in(".*-*"))
+	if err != nil {
+		return
+	}
+	for _, path := range cut {
+		_ = os.Remove(path)
+	}
 }
 
 // markFormat writes the form into a new directory. The form of another is looked at again: it may have been restored into

@@ -2,8 +2,11 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -263,4 +266,29 @@ func TestKilledWhileItCleansUp(t *testing.T) {
 		strays(t, s)
 		compareQuiet(t, s, quiet)
 	}
+}
+
+// A kill in the middle of writing a file leaves a part of it under another name. It is gone when the next server is ready,
+// wherever it lies; nothing reads it. // R102
+func TestHalfWrittenFilesGo(t *testing.T) {
+	s := startToKill(t)
+	a := s.NewAccount(t)
+	name := a.Probe("python", "there")
+	s.Kill(t)
+	cut := []string{".server.json-1", ".credentials.json-22", "bootstraps/.bootstrap-3/x", "packages/.temporary-4", "cache/packages/.temporary-5/x",
+		"containers/disks/disk-6", "containers/disks/template-512mib.new"}
+	for _, path := range cut {
+		path = filepath.Join(s.Data, path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("half of "), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen := s.Kernel(t).Files; len(seen) < len(cut) {
+		t.Fatalf("of %v only %v is seen", cut, seen)
+	}
+	s.Restart(t)
+	for _, path := range s.Kernel(t).Files {
+		t.Errorf("left behind: %s", path)
+	}
+	a.Invoke(kilntest.Invocation{Function: name}).Facts()
 }

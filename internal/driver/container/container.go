@@ -233,10 +233,13 @@ func (d *Driver) sweep(ctx context.Context) error {
 	if launchers+processes > 0 {
 		d.c.Logger.Info("swept what a dead server left", "launchers", launchers, "processes", processes)
 	}
-	images, err := filepath.Glob(filepath.Join(d.c.Dir, "disks", "disk-*"))
-	if err == nil {
+	for _, cut := range []string{"disk-*", "template-*.new"} { // images whose making was cut off; only space is lost
+		images, err := filepath.Glob(filepath.Join(d.c.Dir, "disks", cut))
+		if err != nil {
+			return kiln.Wrap(kiln.KindInternal, "container: sweep", "cannot look for disk images", err)
+		}
 		for _, image := range images {
-			_ = os.Remove(image) // a disk whose making was cut off; only space is lost
+			_ = os.Remove(image)
 		}
 	}
 	return d.dropStage()
