@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 
 	"kiln"
-	"kiln/internal/code"
 	"kiln/internal/lambdaapi"
 	"kiln/internal/registry"
 )
@@ -16,7 +15,7 @@ import (
 func (f *Frontend) createFunction(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.CreateFunctionRequest)
 	const op = "frontend: create function"
-	ref, err := f.reference(value(in.FunctionName, ""), "", c.caller)
+	ref, err := f.reference(c, value(in.FunctionName, ""), "")
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +33,7 @@ func (f *Frontend) createFunction(ctx context.Context, c *call, input any) (any,
 	version := kiln.Version{
 		Account: ref.Account, Function: ref.Name, Runtime: *in.Runtime, Handler: *in.Handler, Role: value(in.Role, ""),
 		MemoryMiB: defaultMemoryMiB, TimeoutMillis: defaultTimeoutSeconds * 1000, DiskMiB: defaultDiskMiB,
-		Architecture: defaultArchitecture, Kept: map[string]json.RawMessage{},
+		Architecture: f.cfg.Architecture, Kept: map[string]json.RawMessage{},
 	}
 	if len(in.Architectures) > 0 {
 		version.Architecture = in.Architectures[0]
@@ -101,22 +100,12 @@ func (f *Frontend) store(ctx context.Context, zip []byte) (kiln.Digest, int64, e
 	if err := f.cfg.Room(); err != nil {
 		return "", 0, err
 	}
-	digest, size, err := f.cfg.Packages.Put(ctx, bytes.NewReader(zip), kiln.MaxPackageZipBytes)
-	if err != nil {
-		return "", 0, err
-	}
-	file, _, err := f.cfg.Packages.Open(digest)
-	if err != nil {
-		return "", 0, err
-	}
-	defer file.Close()
-	_, err = code.CheckZip(ctx, file, code.Limits{})
-	return digest, size, err
+	return f.cfg.Packages.PutZip(ctx, bytes.NewReader(zip), int64(len(zip)))
 }
 
 func (f *Frontend) updateFunctionCode(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.UpdateFunctionCodeRequest)
-	ref, err := f.reference(in.FunctionName, "", c.caller)
+	ref, err := f.reference(c, in.FunctionName, "")
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +137,7 @@ func (f *Frontend) updateFunctionCode(ctx context.Context, c *call, input any) (
 
 func (f *Frontend) updateFunctionConfiguration(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.UpdateFunctionConfigurationRequest)
-	ref, err := f.reference(in.FunctionName, "", c.caller)
+	ref, err := f.reference(c, in.FunctionName, "")
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +158,7 @@ func (f *Frontend) updateFunctionConfiguration(ctx context.Context, c *call, inp
 
 func (f *Frontend) deleteFunction(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.DeleteFunctionRequest)
-	ref, err := f.reference(in.FunctionName, value(in.Qualifier, ""), c.caller)
+	ref, err := f.reference(c, in.FunctionName, value(in.Qualifier, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +167,7 @@ func (f *Frontend) deleteFunction(ctx context.Context, c *call, input any) (any,
 
 func (f *Frontend) publishVersion(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.PublishVersionRequest)
-	ref, err := f.reference(in.FunctionName, "", c.caller)
+	ref, err := f.reference(c, in.FunctionName, "")
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +185,7 @@ func (f *Frontend) publishVersion(ctx context.Context, c *call, input any) (any,
 
 func (f *Frontend) createAlias(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.CreateAliasRequest)
-	ref, err := f.reference(in.FunctionName, "", c.caller)
+	ref, err := f.reference(c, in.FunctionName, "")
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +200,7 @@ func (f *Frontend) createAlias(ctx context.Context, c *call, input any) (any, er
 
 func (f *Frontend) updateAlias(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.UpdateAliasRequest)
-	ref, err := f.reference(in.FunctionName, "", c.caller)
+	ref, err := f.reference(c, in.FunctionName, "")
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +215,7 @@ func (f *Frontend) updateAlias(ctx context.Context, c *call, input any) (any, er
 
 func (f *Frontend) deleteAlias(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.DeleteAliasRequest)
-	ref, err := f.reference(in.FunctionName, "", c.caller)
+	ref, err := f.reference(c, in.FunctionName, "")
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func (f *Frontend) reserved(ref kiln.FunctionRef) (*int32, error) {
 
 // wholeFunction reads a function's name where a version or an alias makes no sense.
 func (f *Frontend) wholeFunction(name string, c *call) (kiln.FunctionRef, error) {
-	ref, err := f.reference(name, "", c.caller)
+	ref, err := f.reference(c, name, "")
 	if err == nil && ref.Qualifier != "" {
 		err = kiln.Errorf(kiln.KindInvalid, "frontend: read function name", "This operation is permitted on Lambda functions only. "+
 			"Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.")

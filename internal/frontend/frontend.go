@@ -56,6 +56,8 @@ type Config struct {
 	// ConcurrentExecutions is an account's limit, as GetAccountSettings tells it.
 	ConcurrentExecutions int
 	Region               string
+	// Architecture is this machine's, in AWS's words: what a function is made for that does not say.
+	Architecture string
 	// BodyTimeout bounds the reading of a request's body, a minute by default.
 	BodyTimeout time.Duration
 	// LocationKey signs the addresses of packages that GetFunction gives out.
@@ -94,8 +96,10 @@ func (f *Frontend) Collector() prometheus.Collector { return f.refusals }
 type call struct {
 	id     kiln.RequestID
 	caller identity.Caller
-	http   *http.Request
-	body   []byte
+	// operation is AWS's name of what is asked.
+	operation string
+	http      *http.Request
+	body      []byte
 	// received is when the body was read.
 	received time.Time
 }
@@ -141,6 +145,7 @@ func (f *Frontend) serveLambda(w http.ResponseWriter, r *http.Request, c *call) 
 		f.writeError(w, c.id, op, kiln.Errorf(kiln.KindUnsupported, "frontend: route", "Kiln does not serve %s yet; docs/operations.md lists what it serves.", op.Name))
 		return
 	}
+	c.operation = op.Name
 	input, err := lambdaapi.Decode(op, params, query, r.Header, c.body)
 	if err != nil {
 		f.writeError(w, c.id, op, err)

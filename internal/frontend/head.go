@@ -213,7 +213,7 @@ func isInvokePath(path []byte) bool {
 	if !ok {
 		return false
 	}
-	if name, ok = bytes.CutSuffix(name, []byte(invokeSuffix)); !ok {
+	if name, ok = bytes.CutSuffix(bytes.TrimSuffix(name, []byte("/")), []byte(invokeSuffix)); !ok {
 		return false
 	}
 	return len(name) > 0 && bytes.IndexByte(name, '/') < 0

@@ -64,7 +64,7 @@ func (f *Frontend) invoke(in *invocation, h *head, body []byte, chance source) e
 // named reads which function the path and the query name, and whether the caller may name it.
 func (f *Frontend) named(req *invoke.Request, h *head, caller identity.Caller) error {
 	const op = "frontend: read function name"
-	escaped := h.path[len(invokePrefix) : len(h.path)-len(invokeSuffix)]
+	escaped := bytes.TrimSuffix(bytes.TrimSuffix(h.path[len(invokePrefix):], []byte("/")), []byte(invokeSuffix))
 	name := string(escaped)
 	if bytes.IndexByte(escaped, '%') >= 0 {
 		var err error
@@ -138,10 +138,12 @@ func invalidEnum(member, value, set string) error {
 
 // reference reads a function as a caller named it, in path and query, and refuses another account's, whose owner alone may
 // read and change it: nobody else may learn whether it exists.
-func (f *Frontend) reference(name, qualifier string, caller identity.Caller) (kiln.FunctionRef, error) {
-	ref, err := f.readReference(name, qualifier, caller)
-	if err == nil && ref.Account != caller.Account {
-		err = kiln.Errorf(kiln.KindDenied, "frontend: read function name", "User: arn:aws:iam::%s:root is not authorized to perform this operation on resource: %s because it belongs to another account", caller.Account, kiln.FunctionARN(f.cfg.Region, ref.Account, ref.Name, ref.Qualifier))
+func (f *Frontend) reference(c *call, name, qualifier string) (kiln.FunctionRef, error) {
+	ref, err := f.readReference(name, qualifier, c.caller)
+	if err == nil && ref.Account != c.caller.Account {
+		err = kiln.Errorf(kiln.KindDenied, "frontend: read function name",
+			"User: arn:aws:iam::%s:root is not authorized to perform: lambda:%s on resource: %s because no resource-based policy allows the lambda:%s action",
+			c.caller.Account, c.operation, kiln.FunctionARN(f.cfg.Region, ref.Account, ref.Name, ref.Qualifier), c.operation)
 	}
 	return ref, err
 }

@@ -13,7 +13,7 @@ import (
 
 func (f *Frontend) addPermission(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.AddPermissionRequest)
-	ref, err := f.reference(in.FunctionName, value(in.Qualifier, ""), c.caller)
+	ref, err := f.reference(c, in.FunctionName, value(in.Qualifier, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func (f *Frontend) addPermission(ctx context.Context, c *call, input any) (any, 
 
 func (f *Frontend) removePermission(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.RemovePermissionRequest)
-	ref, err := f.reference(in.FunctionName, value(in.Qualifier, ""), c.caller)
+	ref, err := f.reference(c, in.FunctionName, value(in.Qualifier, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (f *Frontend) removePermission(ctx context.Context, c *call, input any) (an
 
 func (f *Frontend) getPolicy(_ context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.GetPolicyRequest)
-	ref, err := f.reference(in.FunctionName, value(in.Qualifier, ""), c.caller)
+	ref, err := f.reference(c, in.FunctionName, value(in.Qualifier, ""))
 	if err != nil {
 		return nil, err
 	}

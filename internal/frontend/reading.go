@@ -13,7 +13,7 @@ import (
 
 func (f *Frontend) getFunction(_ context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.GetFunctionRequest)
-	ref, err := f.reference(in.FunctionName, value(in.Qualifier, ""), c.caller)
+	ref, err := f.reference(c, in.FunctionName, value(in.Qualifier, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func (f *Frontend) getFunction(_ context.Context, c *call, input any) (any, erro
 
 func (f *Frontend) getFunctionConfiguration(_ context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.GetFunctionConfigurationRequest)
-	ref, err := f.reference(in.FunctionName, value(in.Qualifier, ""), c.caller)
+	ref, err := f.reference(c, in.FunctionName, value(in.Qualifier, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (f *Frontend) listFunctions(_ context.Context, c *call, input any) (any, er
 
 func (f *Frontend) listVersions(_ context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.ListVersionsByFunctionRequest)
-	ref, err := f.reference(in.FunctionName, "", c.caller)
+	ref, err := f.reference(c, in.FunctionName, "")
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (f *Frontend) listVersions(_ context.Context, c *call, input any) (any, err
 
 func (f *Frontend) getAlias(_ context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.GetAliasRequest)
-	ref, err := f.reference(in.FunctionName, "", c.caller)
+	ref, err := f.reference(c, in.FunctionName, "")
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (f *Frontend) getAlias(_ context.Context, c *call, input any) (any, error) 
 
 func (f *Frontend) listAliases(_ context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.ListAliasesRequest)
-	ref, err := f.reference(in.FunctionName, "", c.caller)
+	ref, err := f.reference(c, in.FunctionName, "")
 	if err != nil {
 		return nil, err
 	}

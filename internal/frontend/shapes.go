@@ -13,7 +13,6 @@ const (
 	defaultMemoryMiB      = 128
 	defaultTimeoutSeconds = 3
 	defaultDiskMiB        = 512
-	defaultArchitecture   = "x86_64"
 	// maxTimeoutSeconds is the quota of an ordinary function; the model's own bound is for managed instances.
 	maxTimeoutSeconds = 900
 )

@@ -53,7 +53,7 @@ func (f *Frontend) taggable(resource string, c *call) (kiln.FunctionRef, error) 
 	if !strings.Contains(resource, ":function:") {
 		return kiln.FunctionRef{}, kiln.Errorf(kiln.KindNotFound, op, "The resource you requested does not exist.")
 	}
-	ref, err := f.reference(resource, "", c.caller)
+	ref, err := f.reference(c, resource, "")
 	if err == nil && ref.Qualifier != "" {
 		err = kiln.Errorf(kiln.KindInvalid, op, "Tags on function aliases and versions are not supported. Please specify a function ARN.")
 	}

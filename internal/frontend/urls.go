@@ -16,7 +16,7 @@ import (
 
 func (f *Frontend) createFunctionURL(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.CreateFunctionUrlConfigRequest)
-	ref, err := f.reference(in.FunctionName, value(in.Qualifier, ""), c.caller)
+	ref, err := f.reference(c, in.FunctionName, value(in.Qualifier, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (f *Frontend) createFunctionURL(ctx context.Context, c *call, input any) (a
 
 func (f *Frontend) getFunctionURL(_ context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.GetFunctionUrlConfigRequest)
-	ref, err := f.reference(in.FunctionName, value(in.Qualifier, ""), c.caller)
+	ref, err := f.reference(c, in.FunctionName, value(in.Qualifier, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (f *Frontend) getFunctionURL(_ context.Context, c *call, input any) (any, e
 
 func (f *Frontend) updateFunctionURL(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.UpdateFunctionUrlConfigRequest)
-	ref, err := f.reference(in.FunctionName, value(in.Qualifier, ""), c.caller)
+	ref, err := f.reference(c, in.FunctionName, value(in.Qualifier, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func (f *Frontend) updateFunctionURL(ctx context.Context, c *call, input any) (a
 
 func (f *Frontend) deleteFunctionURL(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.DeleteFunctionUrlConfigRequest)
-	ref, err := f.reference(in.FunctionName, value(in.Qualifier, ""), c.caller)
+	ref, err := f.reference(c, in.FunctionName, value(in.Qualifier, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (f *Frontend) deleteFunctionURL(ctx context.Context, c *call, input any) (a
 
 func (f *Frontend) listFunctionURLs(_ context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.ListFunctionUrlConfigsRequest)
-	ref, err := f.reference(in.FunctionName, "", c.caller)
+	ref, err := f.reference(c, in.FunctionName, "")
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"kiln"
-	"kiln/internal/code"
 	"kiln/internal/invoke"
 	"kiln/internal/ledger"
 )
@@ -176,6 +175,8 @@ func (o *Operations) run(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.body = nil
+	c.received() // what was large is put away: executing takes no place
 	req := invoke.Request{
 		ID: c.id, Caller: c.caller.Account, Trigger: kiln.TriggerRun, Account: c.caller.Account, Version: version,
 		Payload: event, Tail: c.Header.Get("X-Amz-Log-Type") == "Tail", Received: received,
@@ -214,7 +215,7 @@ func (o *Operations) passing(c *call, zip []byte) (*kiln.Version, error) {
 	}
 	v := &kiln.Version{
 		Account: c.caller.Account, Number: kiln.Latest, Revision: string(c.id), Runtime: q.Get("runtime"), Handler: q.Get("handler"),
-		MemoryMiB: kiln.MinMemoryMiB, TimeoutMillis: 3000, DiskMiB: 512, Architecture: "x86_64", Modified: time.Now(),
+		MemoryMiB: kiln.MinMemoryMiB, TimeoutMillis: 3000, DiskMiB: 512, Architecture: o.cfg.Architecture, Modified: time.Now(),
 	}
 	if v.Runtime == "" || v.Handler == "" {
 		return nil, kiln.Errorf(kiln.KindInvalid, op, "say runtime and handler in the query, e.g. ?runtime=python3.12&handler=index.handler")
@@ -236,15 +237,7 @@ func (o *Operations) passing(c *call, zip []byte) (*kiln.Version, error) {
 		return nil, err
 	}
 	var err error
-	if v.Package, v.PackageBytes, err = o.cfg.Packages.Put(c.Context(), bytes.NewReader(zip), kiln.MaxPackageZipBytes); err != nil {
-		return nil, err
-	}
-	file, _, err := o.cfg.Packages.Open(v.Package)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	_, err = code.CheckZip(c.Context(), file, code.Limits{})
+	v.Package, v.PackageBytes, err = o.cfg.Packages.PutZip(c.Context(), bytes.NewReader(zip), int64(len(zip)))
 	return v, err
 }
 

@@ -22,8 +22,11 @@ type list[T any] struct {
 func (o *Operations) execution(c *call) error {
 	const op = "operations: get execution"
 	id := kiln.RequestID(c.PathValue("id"))
-	rec, ok := o.cfg.Ledger.Execution(id)
-	if !ok || !c.caller.Operator && rec.Account != c.caller.Account {
+	rec, err := o.cfg.Ledger.Execution(c.Context(), id)
+	if kiln.KindOf(err) == kiln.KindUnavailable {
+		return err
+	}
+	if err != nil || !c.caller.Operator && rec.Account != c.caller.Account {
 		return kiln.Errorf(kiln.KindNotFound, op, "no execution of yours has the request id %s", id)
 	}
 	return o.ok(c, rec)
@@ -38,7 +41,7 @@ func (o *Operations) executions(c *call) error {
 	if err := known(q, "account", "since", "until", "limit", "next", "function", "version", "fleet", "instance", "container", "requestId", "outcome", "path"); err != nil {
 		return err
 	}
-	items, next := o.cfg.Ledger.Executions(ledger.Filter{
+	items, next := o.cfg.Ledger.Executions(c.Context(), ledger.Filter{
 		Account: account, Function: q.Get("function"), Version: q.Get("version"), Fleet: q.Get("fleet"),
 		Instance: kiln.InstanceID(q.Get("instance")), Container: kiln.ContainerID(q.Get("container")),
 		RequestID: kiln.RequestID(q.Get("requestId")), Outcome: kiln.Outcome(q.Get("outcome")), Path: kiln.Path(q.Get("path")),
@@ -56,7 +59,7 @@ func (o *Operations) events(c *call) error {
 	if err := known(q, "account", "since", "until", "limit", "next", "function", "kind", "instance", "container", "requestId"); err != nil {
 		return err
 	}
-	items, next := o.cfg.Ledger.Events(ledger.EventFilter{
+	items, next := o.cfg.Ledger.Events(c.Context(), ledger.EventFilter{
 		Account: account, Function: q.Get("function"), Kind: kiln.EventKind(q.Get("kind")),
 		Instance: kiln.InstanceID(q.Get("instance")), Container: kiln.ContainerID(q.Get("container")),
 		RequestID: kiln.RequestID(q.Get("requestId")), Since: since.Time, Until: until.Time, Limit: n, Next: q.Get("next"),
@@ -91,29 +94,80 @@ func (o *Operations) containers(c *call) error {
 }
 
 func (o *Operations) pools(c *call) error {
-	return present(o, c, o.cfg.Pool.Pools(), func(p pool.Counts) (string, kiln.AccountID) { return p.ID, c.caller.Account })
+	return present(o, c, o.ownOrAll(c), func(p pool.Counts) (string, kiln.AccountID) { return p.ID, c.caller.Account })
+}
+
+// ownOrAll gives the pools as the caller may see them.
+func (o *Operations) ownOrAll(c *call) []pool.Counts {
+	if c.caller.Operator {
+		return o.cfg.Pool.Pools()
+	}
+	return o.ownPools(c.caller.Account)
+}
+
+// ownPools counts what of the active pools is an account's: how busy others are is nobody's to see.
+func (o *Operations) ownPools(account kiln.AccountID) []pool.Counts {
+	rows := map[string]*pool.Counts{}
+	rowOf := map[kiln.InstanceID]*pool.Counts{}
+	for _, i := range o.cfg.Pool.Instances() {
+		if i.Account != account || len(i.Runtimes) == 0 {
+			continue
+		}
+		id := i.Fleet + "/" + string(i.Pool) + "/" + kiln.Configuration{Driver: i.Driver, Runtime: i.Runtimes[0], Shape: i.Shape}.String()
+		row := rows[id]
+		if row == nil {
+			row = &pool.Counts{ID: id, Fleet: i.Fleet, Pool: i.Pool, Driver: i.Driver, Runtime: i.Runtimes[0], Shape: i.Shape}
+			rows[id] = row
+		}
+		rowOf[i.ID] = row
+		row.Instances++
+		row.MemoryMiB += i.Shape.MemoryMiB
+		row.MemoryUsedMiB += i.Shape.MemoryMiB - i.FreeMiB
+		if i.State == kiln.InstanceDraining {
+			row.Draining++
+		}
+	}
+	for _, c := range o.cfg.Pool.Containers() {
+		if row := rowOf[c.Instance]; row != nil {
+			row.Containers++
+			if c.State == kiln.ContainerBusy {
+				row.Busy++
+			}
+		}
+	}
+	own := make([]pool.Counts, 0, len(rows))
+	for _, row := range rows {
+		own = append(own, *row)
+	}
+	return own
 }
 
 // nodeView is a node as this API shows it.
 type nodeView struct {
-	ID         kiln.NodeID `json:"id"`
-	Version    string      `json:"version"`
-	Driver     string      `json:"driver"`
-	Isolated   bool        `json:"isolated"`
-	Limits     bool        `json:"limits"`
-	Notes      []string    `json:"notes"`
-	Processors int         `json:"processors"`
-	StartedAt  kiln.Time   `json:"startedAt"`
-	Instances  int         `json:"instances"`
-	Containers int         `json:"containers"`
+	ID           kiln.NodeID `json:"id"`
+	Version      string      `json:"version"`
+	Driver       string      `json:"driver"`
+	Isolated     bool        `json:"isolated"`
+	Limits       bool        `json:"limits"`
+	Notes        []string    `json:"notes"`
+	Architecture string      `json:"architecture"`
+	Processors   int         `json:"processors"`
+	StartedAt    kiln.Time   `json:"startedAt"`
+	Instances    int         `json:"instances"`
+	Containers   int         `json:"containers"`
 }
 
 func (o *Operations) nodes(c *call) error {
 	caps := o.cfg.Node.Capabilities()
+	instances, containers := 0, 0
+	for _, row := range o.ownOrAll(c) {
+		instances += row.Instances
+		containers += row.Containers
+	}
 	view := nodeView{
 		ID: o.cfg.Node.ID(), Version: o.cfg.Version, Driver: caps.Name, Isolated: caps.Isolated, Limits: caps.Limits,
-		Notes: nonNil(caps.Notes), Processors: runtime.NumCPU(), StartedAt: kiln.Time{Time: o.cfg.Started},
-		Instances: len(o.cfg.Pool.Instances()), Containers: len(o.cfg.Pool.Containers()),
+		Notes: nonNil(caps.Notes), Architecture: o.cfg.Architecture, Processors: runtime.NumCPU(), StartedAt: kiln.Time{Time: o.cfg.Started},
+		Instances: instances, Containers: containers,
 	}
 	return present(o, c, []nodeView{view}, func(n nodeView) (string, kiln.AccountID) { return string(n.ID), c.caller.Account })
 }
@@ -169,7 +223,7 @@ func matches(item any, q url.Values) (bool, error) {
 		return false, kiln.Wrap(kiln.KindInternal, "operations: filter", "an item cannot be read", err)
 	}
 	for name, values := range q {
-		if name == "limit" || name == "next" || name == "account" || name == "since" || name == "until" {
+		if name == "limit" || name == "next" || name == "account" {
 			continue
 		}
 		value, ok := fields[name]

@@ -61,7 +61,7 @@ func TestShapesAreDocumented(t *testing.T) {
 		"Instance":  pool.Instance{Pool: kiln.PoolActive, State: kiln.InstanceAssigned, Runtimes: []string{"python3.11"}, CodeCache: []kiln.Digest{"x"}, BootedAt: now},
 		"Container": pool.Container{State: kiln.ContainerIdle},
 		"Pool":      pool.Counts{Pool: kiln.PoolWarming},
-		"Node":      nodeView{Notes: []string{"x"}, StartedAt: now},
+		"Node":      nodeView{Architecture: "arm64", Notes: []string{"x"}, StartedAt: now},
 		"Account":   account{"x", now},
 		"Key":       key{AccessKeyID: "x", SecretAccessKey: "x", Created: now},
 		"Problem":   problem{Kind: "invalid", Reason: "x", Message: "x", RequestID: "x"},

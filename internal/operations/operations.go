@@ -13,7 +13,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"path"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -35,6 +37,8 @@ const (
 	maxBodyBytes = kiln.MaxPackageZipBytes + kiln.MaxPayloadBytes + 64<<10
 	// maxRuns bounds requests with code of their own being received at once, for the memory they take.
 	maxRuns = 4
+	// bodyTimeout bounds the reading of a request's body.
+	bodyTimeout = time.Minute
 	// defaultItems and maxItems bound the items of one answer.
 	defaultItems = 100
 	maxItems     = 1000
@@ -54,11 +58,13 @@ type Config struct {
 	// Room refuses writes when the disk is nearly full.
 	Room func() error
 	// Backup writes a backup of everything that is not a cache.
-	Backup  func(context.Context, io.Writer) error
-	Region  string
-	Version string
-	Started time.Time
-	Logger  *slog.Logger
+	Backup func(context.Context, io.Writer) error
+	Region string
+	// Architecture is this machine's, in AWS's words.
+	Architecture string
+	Version      string
+	Started      time.Time
+	Logger       *slog.Logger
 	// Ended is ended when no request may wait any longer.
 	Ended context.Context
 	// Draining is ended when requests that have no end of their own (logs being followed) must end.
@@ -107,7 +113,7 @@ func (o *Operations) Collector() prometheus.Collector { return o.refusals }
 
 // ServeHTTP answers one request.
 func (o *Operations) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if _, pattern := o.mux.Handler(r); pattern == "" {
+	if _, pattern := o.mux.Handler(r); pattern == "" || path.Clean(r.URL.Path) != r.URL.Path {
 		o.fail(w, r, newRequestID(), kiln.Errorf(kiln.KindNotFound, "operations: route", "no operation is at %s %s; docs/openapi.yaml lists them", r.Method, r.URL.Path))
 		return
 	}
@@ -121,6 +127,8 @@ type call struct {
 	id     kiln.RequestID
 	caller identity.Caller
 	body   []byte
+	// received gives the place of a request with code of its own to the next; it may be called again.
+	received func()
 }
 
 // route adds an operation: who signed the request is found out first.
@@ -140,13 +148,17 @@ func (o *Operations) answer(c *call, serve func(*call) error) error {
 	if c.URL.Path == "/kiln/v1/run" {
 		select {
 		case o.runs <- struct{}{}:
-			defer func() { <-o.runs }()
+			c.received = sync.OnceFunc(func() { <-o.runs })
+			defer c.received()
 		case <-c.Context().Done():
 			return kiln.Wrap(kiln.KindUnavailable, "operations: run", "the request was given up", c.Context().Err())
 		}
 		limit = maxBodyBytes
 	}
+	control := http.NewResponseController(c.w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.Body, limit))
+	_ = control.SetReadDeadline(time.Time{})
 	if err != nil {
 		if errors.As(err, new(*http.MaxBytesError)) {
 			return kiln.Errorf(kiln.KindTooLarge, "operations: read body", "the body must be at most %d bytes", limit)

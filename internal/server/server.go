@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -213,10 +214,11 @@ func (s *server) openPools(ctx context.Context) (err error) {
 
 // settings gives the fleet's settings: every runtime found is kept warm in the first shape.
 func (s *server) settings() manager.Settings {
-	set := manager.DefaultSettings()
-	set.InstancesMax, set.Shapes, set.AllowanceMiB = s.cfg.InstancesMax, s.cfg.InstancesShapes, s.cfg.InstancesAllowance
-	set.RetentionContainer, set.RetentionInstance = s.cfg.RetentionContainer, s.cfg.RetentionInstance
-	set.WaitMax, set.WaitingMax = s.cfg.WaitMax, s.cfg.WaitRequests
+	set := manager.Settings{
+		InstancesMax: s.cfg.InstancesMax, Shapes: s.cfg.InstancesShapes, AllowanceMiB: s.cfg.InstancesAllowance,
+		RetentionContainer: s.cfg.RetentionContainer, RetentionInstance: s.cfg.RetentionInstance,
+		WaitMax: s.cfg.WaitMax, WaitingMax: s.cfg.WaitRequests,
+	}
 	for _, r := range s.images.List() {
 		set.Warming = append(set.Warming, manager.WarmingTarget{
 			Configuration: kiln.Configuration{Driver: s.node.Capabilities().Name, Runtime: r.Name, Shape: s.cfg.InstancesShapes[0]},
@@ -278,22 +280,30 @@ func (s *server) openDoors() error {
 	}
 	front := frontend.New(frontend.Config{
 		Identity: s.identity, Registry: s.registry, Invoker: s.invoker, Packages: s.packages, RuntimeKnown: s.runtimeKnown, Room: room,
-		ConcurrentExecutions: s.cfg.ConcurrencyAccount, Region: s.cfg.Region, BodyTimeout: s.cfg.HTTPRead, LocationKey: key,
+		ConcurrentExecutions: s.cfg.ConcurrencyAccount, Region: s.cfg.Region, Architecture: nodeArchitecture(), BodyTimeout: s.cfg.HTTPRead, LocationKey: key,
 		Logger: s.log.With("room", "frontend"), Ended: s.ended,
 	})
 	ops := operations.New(operations.Config{
 		Identity: s.identity, Registry: s.registry, Invoker: s.invoker, Pool: s.pool, Node: s.node, Ledger: s.ledger, Packages: s.packages,
-		RuntimeKnown: s.runtimeKnown, Room: room, Backup: s.backup, Region: s.cfg.Region, Version: Version(), Started: s.started,
+		RuntimeKnown: s.runtimeKnown, Room: room, Backup: s.backup, Region: s.cfg.Region, Architecture: nodeArchitecture(), Version: Version(), Started: s.started,
 		Logger: s.log.With("room", "operations"), Ended: s.ended, Draining: s.draining,
 	})
 	s.metrics.MustRegister(s.ledger.Collector(), s.pool.Collector(), front.Collector(), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	mux := http.NewServeMux()
-	mux.Handle("/kiln/v1/", ops)
-	mux.Handle("GET /metrics", loopbackOnly(promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{})))
-	mux.Handle("/", front)
+	metrics := loopbackOnly(promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
+	// By prefix, and not by a ServeMux: that one answers an unclean path with a redirect, which no signature survives.
+	rest := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/kiln/v1/"):
+			ops.ServeHTTP(w, r)
+		case r.URL.Path == "/metrics":
+			metrics.ServeHTTP(w, r)
+		default:
+			front.ServeHTTP(w, r)
+		}
+	})
 	s.door = frontend.NewDoor(frontend.DoorConfig{
-		Frontend: front, Rest: front.URLs(mux), Connections: s.cfg.HTTPConnections, BodyTimeout: s.cfg.HTTPRead, IdleTimeout: s.cfg.HTTPIdle,
+		Frontend: front, Rest: front.URLs(rest), Connections: s.cfg.HTTPConnections, BodyTimeout: s.cfg.HTTPRead, IdleTimeout: s.cfg.HTTPIdle,
 		Logger: s.log.With("room", "door"),
 	})
 	s.metrics.MustRegister(s.door.Collector(), ops.Collector())
@@ -345,6 +355,9 @@ func (s *server) serve(ctx context.Context, stdout io.Writer) error {
 	drainCtx, stopDrain := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainMax)
 	defer stopDrain()
 	drained := s.pool.Drain(drainCtx)
+	if drained != nil {
+		s.end() // what still runs is ended now, and its callers are told
+	}
 	<-doorDone
 	stopPool()
 	running.Wait()
