@@ -33,7 +33,7 @@ func BenchmarkStep(b *testing.B) {
 // full makes a fleet with one idle container for each of so many functions, five of an account.
 func full(containers int) (*Manager, []*Request) {
 	ids := 0
-	s := DefaultSettings()
+	s := testSettings()
 	s.Shapes = []kiln.Shape{{MemoryMiB: 640, CPUs: 1}}
 	s.InstancesMax = containers
 	m := New(Config{

@@ -78,8 +78,8 @@ func (m *Manager) requested(now time.Time, r *Request) {
 		}
 		g = m.newGroup(key, r)
 	}
-	if g.count >= m.settings.WaitingMax {
-		m.refuse(r, throttled("too many requests of the version wait"))
+	if m.lined >= m.settings.WaitingMax {
+		m.refuse(r, throttled("as many requests wait as may (wait.requests)"))
 		m.settle(g)
 		return
 	}
@@ -145,6 +145,7 @@ func (m *Manager) enqueue(now time.Time, g *group, r *Request) {
 	}
 	g.last = r
 	g.count++
+	m.lined++
 }
 
 // leave takes a request out of the line.
@@ -161,6 +162,7 @@ func (g *group) leave(m *Manager, r *Request) {
 	}
 	r.group, r.previous, r.next = nil, nil, nil
 	g.count--
+	m.lined--
 	if g.count == 0 {
 		m.waiting.remove(g)
 		m.timers.stop(&g.again)

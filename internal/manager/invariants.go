@@ -24,10 +24,15 @@ func (m *Manager) Invariants() error {
 	if deleting != m.deleting {
 		return fmt.Errorf("%d instances are being deleted, %d counted", deleting, m.deleting)
 	}
+	lined := 0
 	for key, g := range m.groups {
+		lined += g.count
 		if err := m.groupInvariants(g); err != nil {
 			return fmt.Errorf("version %v: %w", key, err)
 		}
+	}
+	if lined != m.lined {
+		return fmt.Errorf("%d requests wait, %d counted", lined, m.lined)
 	}
 	return nil
 }

@@ -54,6 +54,7 @@ type Manager struct {
 	versions map[version][]*group // the groups of one version, by amount
 	dormant  list[*group]         // without containers or requests, the longest so first
 	waiting  list[*group]         // with waiting requests, in the order they began to wait
+	lined    int                  // requests that wait, in all groups
 	blocked  int                  // groups that found neither room nor place
 	dropped  bool                 // a start or a busy container was lost in this step: who waited for it needs another
 	deleting int                  // instances being deleted

@@ -24,7 +24,7 @@ type world struct {
 var python = kiln.Configuration{Driver: "fake", Runtime: "python3.11", Shape: kiln.Shape{MemoryMiB: 1024, CPUs: 1}}
 
 func newWorld(t *testing.T, change func(*Settings)) *world {
-	s := DefaultSettings()
+	s := testSettings()
 	s.Shapes = []kiln.Shape{python.Shape, {MemoryMiB: 4096, CPUs: 4}}
 	if change != nil {
 		change(&s)

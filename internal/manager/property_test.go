@@ -60,7 +60,7 @@ func newModel(t *testing.T, seed uint64) *model {
 }
 
 func (w *model) settings() Settings {
-	s := DefaultSettings()
+	s := testSettings()
 	s.Shapes = []kiln.Shape{{MemoryMiB: 512, CPUs: 1}, {MemoryMiB: 2048, CPUs: 2}}
 	s.InstancesMax = 1 + w.r.IntN(8)
 	w.limit = max(w.limit, s.InstancesMax)

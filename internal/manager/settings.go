@@ -22,7 +22,8 @@ type Settings struct {
 	// WaitMax is how long a request may wait for capacity before it is throttled. The function's own initialisation does
 	// not count.
 	WaitMax time.Duration
-	// WaitingMax is how many requests of one version and amount may wait at once.
+	// WaitingMax is how many requests of the fleet may wait at once, whatever they wait for. How many of them can be one
+	// account's, the bound on its executions says.
 	WaitingMax int
 }
 
@@ -30,17 +31,4 @@ type Settings struct {
 type WarmingTarget struct {
 	Configuration kiln.Configuration
 	Instances     int
-}
-
-// DefaultSettings gives the documented defaults; Warming is empty, for it depends on the runtimes of the node.
-func DefaultSettings() Settings {
-	return Settings{
-		InstancesMax:       64,
-		Shapes:             []kiln.Shape{{MemoryMiB: 2048, CPUs: 1}, {MemoryMiB: kiln.MaxMemoryMiB, CPUs: 6}},
-		AllowanceMiB:       256,
-		RetentionContainer: 10 * time.Minute,
-		RetentionInstance:  15 * time.Minute,
-		WaitMax:            10 * time.Second,
-		WaitingMax:         1000,
-	}
 }

@@ -103,10 +103,4 @@ func (m *Manager) Met() bool {
 func (m *Manager) Empty() bool { return len(m.instances) == 0 }
 
 // Waiting counts the requests that wait.
-func (m *Manager) Waiting() int {
-	n := 0
-	for g := range m.waiting.all() {
-		n += g.count
-	}
-	return n
-}
+func (m *Manager) Waiting() int { return m.lined }

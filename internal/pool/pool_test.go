@@ -97,11 +97,13 @@ func newBench(t testing.TB, config fake.Config, change func(*manager.Settings)) 
 		ID: "n", Region: kiln.DefaultRegion, Driver: b.driver, Cache: b.store, Runtimes: fakePython, Emit: emit,
 		Rand: &seeded{r: rand.NewChaCha8([32]byte{1})},
 	})
-	settings := manager.DefaultSettings()
-	settings.Shapes = []kiln.Shape{shape}
-	settings.Warming = []manager.WarmingTarget{{
-		Configuration: kiln.Configuration{Driver: "fake", Runtime: "python3.11", Shape: shape}, Instances: 2,
-	}}
+	settings := manager.Settings{
+		InstancesMax: 64, Shapes: []kiln.Shape{shape}, AllowanceMiB: 256, RetentionContainer: 10 * time.Minute,
+		RetentionInstance: 15 * time.Minute, WaitMax: 10 * time.Second, WaitingMax: 1000,
+		Warming: []manager.WarmingTarget{{
+			Configuration: kiln.Configuration{Driver: "fake", Runtime: "python3.11", Shape: shape}, Instances: 2,
+		}},
+	}
 	if change != nil {
 		change(&settings)
 	}
