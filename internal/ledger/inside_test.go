@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -13,10 +14,16 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"kiln"
 )
+
+func find(l *Ledger, id kiln.RequestID) (kiln.Record, bool) {
+	r, err := l.Execution(context.Background(), id)
+	return r, err == nil
+}
 
 // fill sets every field of a value to something that is not zero.
 func fill(v reflect.Value, n *int) {
@@ -141,7 +148,7 @@ func fuzzJournal(t *testing.T, b []byte) {
 			t.Fatal(err)
 		}
 		l := &Ledger{records: j, scans: make(chan struct{}, 1)}
-		if items, _ := l.Executions(Filter{Limit: 1}); len(items) != 1 || items[0].RequestID != "new" {
+		if items, _ := l.Executions(context.Background(), Filter{Limit: 1}); len(items) != 1 || items[0].RequestID != "new" {
 			t.Fatalf("newest: %+v", items)
 		}
 	}
@@ -195,7 +202,7 @@ func TestDiskRefuses(t *testing.T) {
 			t.Fatal("written to nowhere")
 		}
 	}
-	if _, ok := l.Execution("a"); !ok || len(g.Tail(Tail{})) != 1 {
+	if _, ok := find(l, "a"); !ok || len(g.Tail(Tail{})) != 1 {
 		t.Error("not readable while the disk refuses")
 	}
 	for _, name := range folders {
@@ -210,7 +217,7 @@ func TestDiskRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	items, _ := again.Executions(Filter{Limit: 1})
+	items, _ := again.Executions(context.Background(), Filter{Limit: 1})
 	if len(items) != 1 || items[0].RequestBytes != MaxPendingRecords-1 {
 		t.Errorf("newest: %+v", items)
 	}
@@ -257,10 +264,10 @@ func TestJournalIsBounded(t *testing.T) {
 	if size > 5*segmentBytes+writeBytes || size < 3*segmentBytes {
 		t.Errorf("%d bytes on disk", size)
 	}
-	if _, ok := l.Execution("id-0"); ok {
+	if _, ok := find(l, "id-0"); ok {
 		t.Error("the first record is still there")
 	}
-	if _, ok := l.Execution("id-25000"); !ok {
+	if _, ok := find(l, "id-25000"); !ok {
 		t.Error("a late record is gone")
 	}
 	again, err := openJournal(dir, 5*segmentBytes, 1000, recordKey, appendRecord)
@@ -274,13 +281,13 @@ func TestJournalIsBounded(t *testing.T) {
 	}
 	l = &Ledger{records: again, scans: make(chan struct{}, 1)}
 	for _, id := range []kiln.RequestID{"id-29999", "id-25000"} {
-		if _, ok := l.Execution(id); !ok {
+		if _, ok := find(l, id); !ok {
 			t.Errorf("%s is not found after a restart", id)
 		}
 	}
 	seen, next := 0, ""
 	for {
-		items, more := l.Executions(Filter{Limit: MaxLimit, Next: next})
+		items, more := l.Executions(context.Background(), Filter{Limit: MaxLimit, Next: next})
 		seen += len(items)
 		if next = more; next == "" {
 			break
@@ -303,4 +310,101 @@ func TestCursors(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
+}
+
+// An id that is nowhere costs next to nothing: no segment is read for it, nor after a restart, and one that is there is
+// found in its segment. Fingerprints that are lost or damaged are made again.
+func TestUnknownExecutionReadsNothing(t *testing.T) {
+	dir := t.TempDir()
+	j, err := openJournal(dir, 100*segmentBytes, 1000, recordKey, appendRecord)
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := strings.Repeat("m", MaxErrorBytes)
+	for i := range 9_000 { // some 45 MB
+		j.pending.add(&kiln.Record{RequestID: kiln.RequestID(string(appendInt([]byte("id-"), int64(i)))), ErrorMessage: message}, nil)
+		if i%500 == 499 {
+			if err := j.flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := j.close(); err != nil {
+		t.Fatal(err)
+	}
+	ids, err := filepath.Glob(filepath.Join(dir, "*"+idsSuffix))
+	if err != nil || len(ids) < 4 {
+		t.Fatalf("%v %v", ids, err)
+	}
+	if err := errors.Join(os.Remove(ids[0]), os.WriteFile(ids[1], []byte("damaged!"), 0o600),
+		os.WriteFile(filepath.Join(dir, "00000000000fffff"+idsSuffix), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 2 {
+		again, err := openJournal(dir, 100*segmentBytes, 1000, recordKey, appendRecord)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &Ledger{records: again, scans: make(chan struct{}, 1)}
+		if _, ok := find(l, "nobody"); ok {
+			t.Error("found what was never there")
+		}
+		read := 0
+		for _, s := range again.segments[:len(again.segments)-1] {
+			if s.loaded {
+				read++
+			}
+			if again.mayHold(s, hashID("nobody")) {
+				t.Error("a segment may hold what was never there")
+			}
+		}
+		if want := 2 * (1 - round); read != want {
+			t.Errorf("round %d: %d segments were read, want %d", round, read, want)
+		}
+		for _, id := range []kiln.RequestID{"id-0", "id-1800", "id-4000", "id-8999"} {
+			if r, ok := find(l, id); !ok || r.RequestID != id {
+				t.Errorf("%s is not found", id)
+			}
+		}
+		if items, _ := l.Executions(t.Context(), Filter{RequestID: "id-3"}); len(items) != 1 {
+			t.Errorf("listed by id: %d", len(items))
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*"+idsSuffix)); len(left) != len(ids) {
+		t.Errorf("%d files of fingerprints, want %d", len(left), len(ids))
+	}
+}
+
+// Who waits for a turn at the old files waits no longer than its context and the bound on one search.
+func TestSearchIsBoundedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, err := Open(t.TempDir(), Config{Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range maxScans {
+			l.scans <- struct{}{}
+		}
+		start := time.Now()
+		if _, err := l.Execution(t.Context(), "nobody"); kiln.KindOf(err) != kiln.KindUnavailable || time.Since(start) != maxScan {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, next := l.Executions(ctx, Filter{}); next == "" || time.Since(start) != maxScan+time.Second {
+			t.Errorf("the list ended with %q after %v", next, time.Since(start))
+		}
+	})
+}
+
+// Whatever a file of fingerprints holds, it is what was written or refused.
+func FuzzFingerprints(f *testing.F) {
+	f.Add(fingerprints{1, 2, 3}.encode())
+	f.Add([]byte{})
+	f.Add([]byte{0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if prints, ok := decodeFingerprints(b); ok && !bytes.Equal(prints.encode(), b) {
+			t.Errorf("%x became %x", b, prints.encode())
+		}
+	})
 }

@@ -60,7 +60,7 @@ type key struct {
 
 // entry is a line's place in its segment's table.
 type entry struct {
-	id       uint64 // hash
+	id       uint64 // hash, see hashID
 	account  uint32 // hash
 	function uint32 // hash
 	at       int64  // microseconds since 1970
@@ -73,7 +73,8 @@ type segment struct {
 	size   int64
 	table  []entry // nil when it is not in memory
 	loaded bool
-	used   uint64 // journal.clock at the last use
+	used   uint64       // journal.clock at the last use
+	prints fingerprints // of a complete segment's ids; nil when they are not in memory
 }
 
 func openJournal[T any](dir string, maxBytes int64, maxPending int, key func(*T) key, encode func([]byte, *T) []byte) (*journal[T], error) {
@@ -86,7 +87,9 @@ func openJournal[T any](dir string, maxBytes int64, maxPending int, key func(*T)
 	if err != nil {
 		return nil, err
 	}
+	var names []string
 	for _, e := range entries {
+		names = append(names, e.Name())
 		digits, ok := strings.CutSuffix(e.Name(), segmentSuffix)
 		first, err := strconv.ParseUint(digits, 16, 64)
 		if !ok || err != nil || len(digits) != 16 {
@@ -99,6 +102,9 @@ func openJournal[T any](dir string, maxBytes int64, maxPending int, key func(*T)
 		j.segments = append(j.segments, &segment{first: first, size: info.Size()})
 	}
 	slices.SortFunc(j.segments, func(a, b *segment) int { return int(min(max(int64(a.first-b.first), -1), 1)) })
+	if err := j.tidy(names); err != nil {
+		return nil, err
+	}
 	return j, j.resume()
 }
 
@@ -222,6 +228,12 @@ func (j *journal[T]) begin(next uint64) (*segment, error) {
 	if n := len(j.segments); n > 0 && j.segments[n-1].first == next { // it was deleted from under us while empty
 		j.segments = j.segments[:n-1]
 	}
+	var full *segment
+	var table []entry
+	if n := len(j.segments); n > 0 {
+		full = j.segments[n-1]
+		table = full.table
+	}
 	j.segments = append(j.segments, s)
 	total := int64(segmentBytes)
 	for _, s := range j.segments {
@@ -235,9 +247,14 @@ func (j *journal[T]) begin(next uint64) (*segment, error) {
 	}
 	j.forget()
 	j.mu.Unlock()
+	if full != nil && table != nil {
+		j.complete(full, table)
+	}
 	for _, s := range old {
-		if err := os.Remove(j.path(s)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+		for _, path := range []string{j.path(s), j.idsPath(s)} {
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
 		}
 	}
 	return s, nil
@@ -282,11 +299,15 @@ func (j *journal[T]) load(s *segment) (whole int64, err error) {
 		return 0, err
 	}
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	if !s.loaded {
 		s.loaded, s.table = true, table
 	}
+	news := s.prints == nil && s != j.segments[len(j.segments)-1]
 	j.forget()
+	j.mu.Unlock()
+	if news {
+		j.complete(s, table)
+	}
 	return whole, nil
 }
 
@@ -364,7 +385,7 @@ func (j *journal[T]) read(f *os.File, e entry) (item T, ok bool) {
 }
 
 func (j *journal[T]) entry(k key, offset int64, length int) entry {
-	return entry{id: maphash.String(j.seed, k.id), account: j.hash32(k.account), function: j.hash32(k.function), at: k.at,
+	return entry{id: hashID(k.id), account: j.hash32(k.account), function: j.hash32(k.function), at: k.at,
 		offset: offset, length: int32(length)}
 }
 

@@ -25,6 +25,11 @@ func open(t *testing.T, dir string, config ledger.Config) *ledger.Ledger {
 	return l
 }
 
+func find(l *ledger.Ledger, id kiln.RequestID) (kiln.Record, bool) {
+	r, err := l.Execution(context.Background(), id)
+	return r, err == nil
+}
+
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // runFor runs the ledger until the function it gives is called.
@@ -89,11 +94,11 @@ func TestRecordIsReadableAtOnce(t *testing.T) {
 	l := open(t, t.TempDir(), ledger.Config{})
 	for i := range 1000 {
 		l.Append(record(i))
-		if r, ok := l.Execution(requestID(i)); !ok || r.Function != fmt.Sprintf("f%d", i%3) {
+		if r, ok := find(l, requestID(i)); !ok || r.Function != fmt.Sprintf("f%d", i%3) {
 			t.Fatalf("record %d: %v %v", i, r, ok)
 		}
 	}
-	if _, ok := l.Execution("nobody"); ok {
+	if _, ok := find(l, "nobody"); ok {
 		t.Fatal("found what was never appended")
 	}
 }
@@ -112,10 +117,10 @@ func TestRecordsAreWrittenWithin100ms(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		synctest.Wait()
 		next := open(t, dir, ledger.Config{}) // as after kill -9: the first one was not ended
-		if r, ok := next.Execution(requestID(1)); !ok || r.Times.CodeEnd != record(1).Times.CodeEnd {
+		if r, ok := find(next, requestID(1)); !ok || r.Times.CodeEnd != record(1).Times.CodeEnd {
 			t.Errorf("record: %+v %v", r, ok)
 		}
-		if events, _ := next.Events(ledger.EventFilter{}); len(events) != 1 {
+		if events, _ := next.Events(context.Background(), ledger.EventFilter{}); len(events) != 1 {
 			t.Errorf("events: %v", events)
 		}
 		if lines := next.Log("000000000000", "f").Tail(ledger.Tail{}); len(lines) != 1 || lines[0].Text != "hello" {
@@ -143,7 +148,7 @@ func TestExecutionsInPages(t *testing.T) {
 		var got []string
 		next, pages := "", 0
 		for {
-			items, more := l.Executions(ledger.Filter{Account: "000000000000", Function: "f1", Limit: 40, Next: next})
+			items, more := l.Executions(context.Background(), ledger.Filter{Account: "000000000000", Function: "f1", Limit: 40, Next: next})
 			for _, r := range items {
 				got = append(got, string(r.RequestID))
 			}
@@ -159,14 +164,14 @@ func TestExecutionsInPages(t *testing.T) {
 				t.Fatalf("%s before %s", got[i], got[i+1])
 			}
 		}
-		items, _ := l.Executions(ledger.Filter{Since: epoch.Add(10 * time.Second), Until: epoch.Add(12 * time.Second)})
+		items, _ := l.Executions(context.Background(), ledger.Filter{Since: epoch.Add(10 * time.Second), Until: epoch.Add(12 * time.Second)})
 		if len(items) != 2 || items[0].RequestID != requestID(11) {
 			t.Fatalf("since and until: %d", len(items))
 		}
-		if items, next := l.Executions(ledger.Filter{Account: "111111111111"}); len(items) != 0 || next != "" {
+		if items, next := l.Executions(context.Background(), ledger.Filter{Account: "111111111111"}); len(items) != 0 || next != "" {
 			t.Fatalf("another account sees %d records", len(items))
 		}
-		if items, next := l.Executions(ledger.Filter{Next: "no token"}); len(items) != 0 || next != "" {
+		if items, next := l.Executions(context.Background(), ledger.Filter{Next: "no token"}); len(items) != 0 || next != "" {
 			t.Fatal("a strange token gives records")
 		}
 	}
@@ -203,7 +208,7 @@ func TestEventsAreNumbered(t *testing.T) {
 		seen := map[uint64]bool{}
 		next, before := "", uint64(0)
 		for {
-			events, more := l.Events(ledger.EventFilter{Instance: "i-1", Limit: 33, Next: next})
+			events, more := l.Events(context.Background(), ledger.EventFilter{Instance: "i-1", Limit: 33, Next: next})
 			for _, e := range events {
 				if seen[e.ID] || e.ID <= before {
 					t.Fatalf("event %d after %d", e.ID, before)
@@ -248,12 +253,12 @@ func TestTornFiles(t *testing.T) {
 	}
 	sync(t, l)
 	for _, l := range []*ledger.Ledger{l, open(t, dir, ledger.Config{})} {
-		items, _ := l.Executions(ledger.Filter{})
+		items, _ := l.Executions(context.Background(), ledger.Filter{})
 		if len(items) != 13 || items[0].RequestID != requestID(14) {
 			t.Fatalf("%d records", len(items))
 		}
 		for i := range 15 {
-			if _, ok := l.Execution(requestID(i)); ok != (i != 4 && i != 9) {
+			if _, ok := find(l, requestID(i)); ok != (i != 4 && i != 9) {
 				t.Errorf("record %d: found %v", i, ok)
 			}
 		}

@@ -2,10 +2,12 @@ package ledger
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
-	"hash/maphash"
+	"errors"
 	"math"
 	"os"
+	"slices"
 	"time"
 
 	"kiln"
@@ -19,11 +21,13 @@ const (
 	maxRead = 20_000
 	// maxSegmentsListed bounds the files one call looks into.
 	maxSegmentsListed = 16
-	// maxSearchBytes bounds what one search for a single record reads, in bytes.
-	maxSearchBytes = 512 << 20
+	// maxScan bounds how long one call reads old files, the wait for its turn included.
+	maxScan = 3 * time.Second
 	// maxScans bounds the calls that read old files at the same time; others wait.
 	maxScans = 4
 )
+
+var errScan = errors.New("a search of old files took too long")
 
 // Filter chooses execution records. Zero fields choose all.
 type Filter struct {
@@ -72,9 +76,23 @@ func CheckNext(next string) error {
 	return err
 }
 
-// Execution gives one record. Recent ones are found by a table in memory, older ones by reading files, newest first, up
-// to a bound. May block for the disk.
-func (l *Ledger) Execution(id kiln.RequestID) (kiln.Record, bool) {
+// scan takes a turn at reading old files. False when ctx ends first; otherwise done gives the turn back.
+func (l *Ledger) scan(ctx context.Context) (_ context.Context, done func(), ok bool) {
+	ctx, cancel := context.WithTimeoutCause(ctx, maxScan, errScan)
+	select {
+	case l.scans <- struct{}{}:
+		return ctx, func() { cancel(); <-l.scans }, true
+	case <-ctx.Done():
+		cancel()
+		return ctx, nil, false
+	}
+}
+
+// Execution gives one record. Recent ones are found by a table in memory, older ones by reading the files that may hold
+// them. An id that is nowhere costs next to nothing. May block for the disk, some seconds at most.
+// Kinds: KindNotFound; KindUnavailable (the search was cut short, by ctx or its own bound; the next one gets further).
+func (l *Ledger) Execution(ctx context.Context, id kiln.RequestID) (kiln.Record, error) {
+	const op = "ledger: find execution"
 	var found kiln.Record
 	ok := false
 	j := l.records
@@ -85,29 +103,35 @@ func (l *Ledger) Execution(id kiln.RequestID) (kiln.Record, bool) {
 		return !ok
 	})
 	if ok {
-		return found, true
+		return found, nil
 	}
-	l.scans <- struct{}{}
-	defer func() { <-l.scans }()
-	segments := j.list()
-	hash := maphash.String(j.seed, string(id))
-	left := int64(maxSearchBytes)
-	for i := len(segments) - 1; i >= 0 && left > 0; i-- {
-		s := segments[i]
+	ctx, done, ok := l.scan(ctx)
+	if !ok {
+		return found, kiln.Wrap(kiln.KindUnavailable, op, "Too many search the records; try again.", context.Cause(ctx))
+	}
+	defer done()
+	is := func(r *kiln.Record) bool { return r.RequestID == id }
+	hash := hashID(string(id))
+	for _, s := range slices.Backward(j.list()) {
+		if ctx.Err() != nil {
+			return found, kiln.Wrap(kiln.KindUnavailable, op, "The search took too long; try again.", context.Cause(ctx))
+		}
+		if !j.mayHold(s, hash) {
+			continue
+		}
 		j.mu.Lock()
-		table, loaded, size := s.table, s.loaded, s.size
+		table, loaded := s.table, s.loaded
 		j.mu.Unlock()
 		if loaded {
-			found, ok = j.lookup(s, table, hash, func(r *kiln.Record) bool { return r.RequestID == id })
+			found, ok = j.lookup(s, table, hash, is)
 		} else {
-			left -= size
 			found, ok = searchRecord(j.path(s), id)
 		}
 		if ok {
-			return found, true
+			return found, nil
 		}
 	}
-	return kiln.Record{}, false
+	return kiln.Record{}, kiln.Errorf(kiln.KindNotFound, op, "No execution has the request id %s.", id)
 }
 
 // lookup finds an item by its hash, the newest first.
@@ -151,11 +175,11 @@ func searchRecord(file string, id kiln.RequestID) (found kiln.Record, ok bool) {
 }
 
 // Executions lists records, newest first. next is empty at the end; an answer may be short of its limit and still go on.
-// A token that is not ours gives nothing (see CheckNext). May block for the disk.
-func (l *Ledger) Executions(f Filter) (items []kiln.Record, next string) {
+// A token that is not ours gives nothing (see CheckNext). May block for the disk, some seconds at most.
+func (l *Ledger) Executions(ctx context.Context, f Filter) (items []kiln.Record, next string) {
 	q := query[kiln.Record]{list: 'x', newestFirst: true, account: string(f.Account), function: f.Function,
 		id: string(f.RequestID), since: f.Since, until: f.Until, limit: f.Limit, match: f.match}
-	return list(l, l.records, &q, f.Next)
+	return list(ctx, l, l.records, &q, f.Next)
 }
 
 func (f *Filter) match(r *kiln.Record) bool {
@@ -172,11 +196,11 @@ func (f *Filter) match(r *kiln.Record) bool {
 }
 
 // Events lists events, oldest first. next is empty at the end; an answer may be short of its limit and still go on. A
-// token that is not ours gives nothing (see CheckNext). May block for the disk.
-func (l *Ledger) Events(f EventFilter) (items []kiln.Event, next string) {
+// token that is not ours gives nothing (see CheckNext). May block for the disk, some seconds at most.
+func (l *Ledger) Events(ctx context.Context, f EventFilter) (items []kiln.Event, next string) {
 	q := query[kiln.Event]{list: 'e', account: string(f.Account), function: f.Function, id: string(f.RequestID),
 		since: f.Since, until: f.Until, limit: f.Limit, match: f.match}
-	return list(l, l.events, &q, f.Next)
+	return list(ctx, l, l.events, &q, f.Next)
 }
 
 func (f *EventFilter) match(e *kiln.Event) bool {
@@ -220,7 +244,7 @@ type query[T any] struct {
 func (q *query[T]) done() bool { return len(q.items) >= q.limit || q.reads >= maxRead }
 
 // list walks what is on disk and what is pending, in the query's order.
-func list[T any](l *Ledger, j *journal[T], q *query[T], next string) ([]T, string) {
+func list[T any](ctx context.Context, l *Ledger, j *journal[T], q *query[T], next string) ([]T, string) {
 	if q.limit <= 0 {
 		q.limit = DefaultLimit
 	}
@@ -238,28 +262,28 @@ func list[T any](l *Ledger, j *journal[T], q *query[T], next string) ([]T, strin
 		}
 	}
 	if q.newestFirst {
-		return q.descend(l, j)
+		return q.descend(ctx, l, j)
 	}
-	return q.ascend(l, j)
+	return q.ascend(ctx, l, j)
 }
 
 // descend looks at what is pending, then at what is on disk. What is written meanwhile is seen once: pending said where
 // the disk begins.
-func (q *query[T]) descend(l *Ledger, j *journal[T]) ([]T, string) {
+func (q *query[T]) descend(ctx context.Context, l *Ledger, j *journal[T]) ([]T, string) {
 	onDisk := q.walkPending(j)
 	if q.done() {
 		return q.answer(q.to > 1, q.to)
 	}
 	q.to = min(q.to, onDisk)
-	more := q.walkDisk(l, j)
+	more := q.walkDisk(ctx, l, j)
 	return q.answer(more, q.to)
 }
 
 // ascend looks at what is on disk, then at what is pending.
-func (q *query[T]) ascend(l *Ledger, j *journal[T]) ([]T, string) {
+func (q *query[T]) ascend(ctx context.Context, l *Ledger, j *journal[T]) ([]T, string) {
 	onDisk := j.pending.each(0, 0, false, nil)
 	q.to = onDisk
-	if q.from < onDisk && q.walkDisk(l, j) {
+	if q.from < onDisk && q.walkDisk(ctx, l, j) {
 		return q.answer(true, q.from)
 	}
 	q.from, q.to = max(q.from, onDisk), math.MaxUint64
@@ -295,12 +319,16 @@ func (q *query[T]) walkPending(j *journal[T]) uint64 {
 	})
 }
 
-// walkDisk looks at files and says whether there is more to look at.
-func (q *query[T]) walkDisk(l *Ledger, j *journal[T]) (more bool) {
-	l.scans <- struct{}{}
-	defer func() { <-l.scans }()
+// walkDisk looks at files and says whether there is more to look at, as there may be when it was cut short.
+func (q *query[T]) walkDisk(ctx context.Context, l *Ledger, j *journal[T]) (more bool) {
+	ctx, done, ok := l.scan(ctx)
+	if !ok {
+		return true
+	}
+	defer done()
 	segments := j.list()
 	looked := 0
+	hash := hashID(q.id)
 	for i := range segments {
 		end := uint64(math.MaxUint64)
 		at := i
@@ -314,12 +342,14 @@ func (q *query[T]) walkDisk(l *Ledger, j *journal[T]) (more bool) {
 		if s.first >= q.to || end <= q.from {
 			continue
 		}
-		if q.done() || looked >= maxSegmentsListed {
+		if q.done() || looked >= maxSegmentsListed || ctx.Err() != nil {
 			return true
 		}
-		looked++
-		if q.walkSegment(j, s); q.done() {
-			return true
+		if q.id == "" || j.mayHold(s, hash) {
+			looked++
+			if q.walkSegment(ctx, j, s); q.done() || ctx.Err() != nil {
+				return true
+			}
 		}
 		if q.newestFirst {
 			q.to = min(q.to, s.first)
@@ -331,7 +361,7 @@ func (q *query[T]) walkDisk(l *Ledger, j *journal[T]) (more bool) {
 }
 
 // walkSegment looks at one file and moves the bound it walks from.
-func (q *query[T]) walkSegment(j *journal[T], s *segment) {
+func (q *query[T]) walkSegment(ctx context.Context, j *journal[T], s *segment) {
 	table := j.table(s)
 	f, err := os.Open(j.path(s))
 	if err != nil {
@@ -339,7 +369,7 @@ func (q *query[T]) walkSegment(j *journal[T], s *segment) {
 	} else {
 		defer f.Close()
 	}
-	want := entry{account: j.hash32(q.account), function: j.hash32(q.function), id: maphash.String(j.seed, q.id)}
+	want := entry{account: j.hash32(q.account), function: j.hash32(q.function), id: hashID(q.id)}
 	for i := range table {
 		if q.newestFirst {
 			i = len(table) - 1 - i
@@ -362,7 +392,7 @@ func (q *query[T]) walkSegment(j *journal[T], s *segment) {
 		if item, ok := j.read(f, e); ok && q.match(&item) {
 			q.items = append(q.items, item)
 		}
-		if q.done() {
+		if q.done() || ctx.Err() != nil {
 			return
 		}
 	}

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"log/slog"
 	"strings"
 	"testing"
@@ -29,7 +30,7 @@ func TestStartBreach(t *testing.T) {
 	start("unbound", kiln.PathAccountInstance, 9000)
 	start("booted", kiln.PathInstantiated, 9000)
 	l.Append(&kiln.Record{RequestID: "never", Path: kiln.PathContainer, Times: kiln.Times{Received: at(0), Answered: at(9000)}})
-	events, _ := l.Events(EventFilter{Kind: kiln.EventStartBreach, Limit: 10})
+	events, _ := l.Events(context.Background(), EventFilter{Kind: kiln.EventStartBreach, Limit: 10})
 	if len(events) != 1 || events[0].RequestID != "late" || events[0].Function != "f" || events[0].Version != "3" || events[0].Container != "c" {
 		t.Fatalf("breaches: %+v", events)
 	}
