@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -8,7 +9,8 @@ import (
 	"kiln"
 )
 
-// Snapshot is all documents of one bucket at one instant, sorted by key. Nothing of it may be changed.
+// Snapshot is all documents of one bucket at one instant, in the order they were written: who refers to another was
+// written after it. Nothing of it may be changed.
 type Snapshot struct {
 	Bucket    string
 	Keys      []string
@@ -26,6 +28,7 @@ func (e *Engine) Snapshot() []Snapshot {
 	all := make([]Snapshot, 0, len(opened))
 	for _, d := range opened {
 		s := Snapshot{Bucket: d.bucket, Keys: slices.Clone(d.keys), Documents: make([]Document, 0, len(d.keys))}
+		slices.SortFunc(s.Keys, func(a, b string) int { return cmp.Compare(d.copies[a].Revision, d.copies[b].Revision) })
 		for _, key := range s.Keys {
 			s.Documents = append(s.Documents, d.copies[key])
 		}

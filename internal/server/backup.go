@@ -12,7 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
+
 	"strconv"
 	"strings"
 	"time"
@@ -34,8 +34,7 @@ const (
 	engineFolder    = "engine"
 	// restoring stands in the format file while a restore is under way, so that no server starts on half of it.
 	restoring = "restoring"
-	// restoreWriters is how many documents are written at once.
-	restoreWriters = 16
+
 	// maxDocumentLine bounds a line of documents/BUCKET, in bytes: a value in base64, a key, the rest.
 	maxDocumentLine = 2 * engine.MaxValueBytes
 )
@@ -321,25 +320,19 @@ func restoreDocuments(ctx context.Context, data string, root *os.Root, log *slog
 	return nil
 }
 
-// createAll writes the documents of one bucket, several at once.
+// createAll writes the documents of one bucket one after the other: a document comes after those it refers to.
 func createAll(ctx context.Context, docs *engine.Documents, r io.Reader) error {
 	const op = "server: restore"
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxDocumentLine)
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(restoreWriters)
-	for lines.Scan() && ctx.Err() == nil {
+	for lines.Scan() {
 		var line backupLine
-		if err := json.Unmarshal(slices.Clone(lines.Bytes()), &line); err != nil {
-			return errors.Join(kiln.Wrap(kiln.KindCorrupt, op, "the backup is damaged: a document cannot be read", err), group.Wait())
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			return kiln.Wrap(kiln.KindCorrupt, op, "the backup is damaged: a document cannot be read", err)
 		}
-		group.Go(func() error {
-			_, err := docs.Create(ctx, line.Key, line.Value)
+		if _, err := docs.Create(ctx, line.Key, line.Value); err != nil {
 			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return err
+		}
 	}
 	return ours(op, "the backup is damaged: a document cannot be read", lines.Err())
 }
