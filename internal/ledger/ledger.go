@@ -5,8 +5,8 @@
 // stuck it counts what it must drop, keeps serving what it has, and goes on by itself when there is room again.
 //
 // invoke appends records and log lines, pool and node append events, operations and the command line read. Everything may
-// be called from many goroutines at once. No lock is held over I/O. Lock order: metrics.mu, then pending.mu; all others stand
-// alone.
+// be called from many goroutines at once. No lock is held over I/O. Lock order: metrics.mu, then pending.mu; logs.mu, then
+// Log.mu; all others stand alone.
 package ledger
 
 import (
@@ -53,6 +53,9 @@ type Config struct {
 	FunctionLogBytes, LogBytes int64
 	// StartBounds are the bounds on receipt to code start; a record beyond its path's is counted and leaves an event.
 	StartBounds StartBounds
+	// Registered reports whether a function exists; the log of one that does not is deleted after a time. It is called by
+	// Run alone, without a lock, and must not wait. Nil when all do.
+	Registered func(account kiln.AccountID, function string) bool
 	// Logger is told when the disk refuses and when it takes again. Must be set.
 	Logger *slog.Logger
 }
@@ -152,6 +155,7 @@ func (l *Ledger) AppendEvent(e kiln.Event) (id uint64) {
 func (l *Ledger) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var logErr error
+	wg.Go(func() { l.remind(ctx) })
 	wg.Go(func() { logErr = l.runWriter(ctx, l.wakeLogs, l.syncLogs, l.logs.flush) })
 	err := l.runWriter(ctx, l.wake, l.syncs, l.flush)
 	wg.Wait()

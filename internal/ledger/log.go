@@ -68,6 +68,7 @@ type Log struct {
 	dropped   int         // lines since the last flush; guarded by mu
 	lost      int         // bytes of those; guarded by mu
 	followers []*follower // guarded by mu
+	gone      bool        // no longer in logs.all, empty for good; guarded by mu
 
 	written time.Time // of the last flush; the writer's alone
 	ours    bool      // the last file was begun or mended by this process; the writer's alone
@@ -113,9 +114,22 @@ func (g *Log) Report(at time.Time, r *kiln.Record) {
 	g.add(at, r.Container, r.RequestID, MaxPendingLogBytes+platformBytes, 512, func(b []byte) []byte { return AppendReport(b, r) })
 }
 
+// lock locks the log, or the one that took its place while it was empty, and gives it. Who holds on to a Log so may write
+// to it whatever became of it.
+func (g *Log) lock() *Log {
+	for {
+		g.mu.Lock()
+		if !g.gone {
+			return g
+		}
+		g.mu.Unlock()
+		g = g.owner.ledger.Log(g.account, g.name)
+	}
+}
+
 // add encodes one line of about size bytes into the buffer, unless that would hold more than room.
 func (g *Log) add(at time.Time, container kiln.ContainerID, id kiln.RequestID, room, size int, text func([]byte) []byte) {
-	g.mu.Lock()
+	g = g.lock()
 	if len(g.buf)+size > room || g.owner.pendingBytes.Load()+int64(size) > MaxAllPendingLogBytes {
 		g.dropped++
 		g.lost += size
@@ -174,7 +188,7 @@ func droppedText(lines, size int) string {
 
 // Tail gives the end of the log, oldest line first. May block for the disk.
 func (g *Log) Tail(t Tail) []Line {
-	g.mu.Lock()
+	g = g.lock()
 	pending, files := g.snapshot()
 	g.mu.Unlock()
 	return g.tail(t, pending, files)
@@ -185,7 +199,7 @@ func (g *Log) Tail(t Tail) []Line {
 // Kinds: KindThrottled (too many follow).
 func (g *Log) Follow(ctx context.Context, t Tail) (iter.Seq[Line], error) {
 	f := &follower{lines: make(chan Line, followerLines)}
-	g.mu.Lock()
+	g = g.lock()
 	if len(g.followers) >= MaxFollowers {
 		g.mu.Unlock()
 		return nil, kiln.Errorf(kiln.KindThrottled, "ledger: follow log", "Too many follow this log: at most %d can.", MaxFollowers)

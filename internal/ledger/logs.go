@@ -39,6 +39,7 @@ type logs struct {
 
 	pendingBytes atomic.Int64 // encoded lines that wait for the disk
 	total        int64        // bytes of all files; the writer's alone
+	swept        time.Time    // when sweep was last called; the writer's alone
 
 	mu    sync.RWMutex
 	all   map[logName]*Log // guarded by mu
@@ -63,6 +64,9 @@ func (l *Ledger) Log(account kiln.AccountID, function string) *Log {
 	defer l.logs.mu.Unlock()
 	if g = l.logs.all[name]; g == nil {
 		g = l.logs.make(name)
+		if len(l.logs.all) > MaxLogs {
+			signal(l.wakeLogs) // to sweep
+		}
 	}
 	return g
 }
@@ -154,7 +158,7 @@ func (s *logs) flush() error {
 	s.mu.Lock()
 	s.dirty = append(failed, s.dirty...)
 	s.mu.Unlock()
-	return errors.Join(first, s.trim())
+	return errors.Join(first, s.trim(), s.sweep())
 }
 
 // flushOne writes what one log has. After an error the same bytes are written again by the next flush.

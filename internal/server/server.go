@@ -129,7 +129,8 @@ func (s *server) openKeeping(ctx context.Context) (err error) {
 	}
 	if s.ledger, err = ledger.Open(s.dir.in("ledger"), ledger.Config{
 		RecordBytes: s.cfg.LedgerRecords << 20, EventBytes: s.cfg.LedgerEvents << 20,
-		FunctionLogBytes: s.cfg.LogsFunction << 20, LogBytes: s.cfg.LogsTotal << 20, StartBounds: s.cfg.startBounds(), Logger: s.log.With("room", "ledger"),
+		FunctionLogBytes: s.cfg.LogsFunction << 20, LogBytes: s.cfg.LogsTotal << 20, StartBounds: s.cfg.startBounds(),
+		Registered: s.registered, Logger: s.log.With("room", "ledger"),
 	}); err != nil {
 		return err
 	}
@@ -258,6 +259,12 @@ func (s *server) runtimeKnown(identifier, architecture string) error {
 		return kiln.Wrap(kiln.KindInvalid, op, e.Message, err)
 	}
 	return err
+}
+
+// registered reports whether a function exists. The ledger asks.
+func (s *server) registered(account kiln.AccountID, function string) bool {
+	_, err := s.registry.Get(account, function, "")
+	return err == nil
 }
 
 // emit keeps an event, and lets go of what was kept for a container that has ended.
