@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -37,5 +38,43 @@ func TestWaitingIsBoundedOverTheFleet(t *testing.T) {
 	w.step(Event{Kind: Cancelled, Request: first})
 	if next := w.request("c", "three", 128); next.Err != nil {
 		t.Errorf("after one has gone: %v", next.Err)
+	}
+}
+
+// A listing goes page by page, so that it keeps no request waiting for long; what is removed between two pages, the
+// instance it stopped at among them, neither ends it nor makes it repeat or skip what stays.
+func TestListingByPages(t *testing.T) {
+	w := newWorld(t, func(s *Settings) {
+		s.InstancesMax = 3 * pageRows
+		s.Warming = []WarmingTarget{{python, 3 * pageRows}}
+	})
+	w.settle()
+	var mark Mark
+	list, more := w.m.InstancePage(&mark, nil)
+	if len(list) != pageRows || !more {
+		t.Fatalf("the first page has %d rows, more: %t", len(list), more)
+	}
+	w.step(Event{Kind: Refusing}) // so that nothing is booted instead
+	ahead := mark
+	next, _ := w.m.InstancePage(&ahead, nil)
+	gone := map[kiln.InstanceID]bool{}
+	for _, in := range slices.Concat(list[pageRows-5:], next[:7]) { // the listing stands at one of them
+		gone[in.ID] = true
+		w.step(Event{Kind: Asked, Instance: in.ID, Cause: "test"})
+		w.settle()
+	}
+	listed := map[kiln.InstanceID]bool{}
+	for more = true; more; {
+		var page []InstanceView
+		page, more = w.m.InstancePage(&mark, nil)
+		for _, in := range page {
+			if listed[in.ID] || gone[in.ID] {
+				t.Fatalf("%s is listed twice or gone", in.ID)
+			}
+			listed[in.ID] = true
+		}
+	}
+	if len(listed) != 2*pageRows-7 {
+		t.Errorf("%d listed of %d", len(listed), 2*pageRows-7)
 	}
 }

@@ -44,6 +44,7 @@ func (m *Manager) makeContainer(now time.Time, in *instance, cause string, reque
 	c.place = placement.Container{ID: m.config.NewContainer(), Instance: &in.place, Holder: c}
 	c.timer.fire = func(now time.Time) { m.aged(now, c) }
 	in.containers = append(in.containers, c)
+	c.count(1)
 	m.containers[c.place.ID] = c
 	m.tell(now, kiln.EventContainerCreate, cause, in, c, request)
 	return c
@@ -54,7 +55,9 @@ func (m *Manager) moveContainer(c *container, to kiln.ContainerState) {
 	if !c.state.CanMove(to) {
 		panic(fmt.Sprintf("manager: container %s cannot go from %s to %s", c.place.ID, c.state, to))
 	}
+	c.count(-1)
 	c.state = to
+	c.count(1)
 }
 
 // prepared takes the end of preparing.
@@ -259,7 +262,8 @@ func (m *Manager) removeContainer(now time.Time, c *container) {
 	in := c.in
 	delete(m.containers, c.place.ID)
 	in.containers = slices.DeleteFunc(in.containers, func(o *container) bool { return o == c })
-	in.place.FreeMiB += c.amounts.MemoryMiB
+	c.count(-1)
+	in.give(-c.amounts.MemoryMiB)
 	m.index.Update(&in.place)
 	if m.blocked > 0 {
 		m.reconsider(now)

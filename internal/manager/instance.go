@@ -15,6 +15,7 @@ const failuresMax = 3
 // instance is one instance, from the decision to boot it until nothing of it is left.
 type instance struct {
 	place      placement.Instance
+	count      *Count // where it is counted; nil when gone
 	older      *instance
 	younger    *instance
 	containers []*container
@@ -41,7 +42,7 @@ func (m *Manager) newInstance(now time.Time, c kiln.Configuration, account kiln.
 	m.sequence++
 	in := &instance{began: now, hastened: account != "", packages: make(map[kiln.Digest]bool)}
 	in.place = placement.Instance{
-		ID: m.config.NewInstance(), Configuration: c, State: kiln.InstanceBooting, Account: account,
+		ID: m.config.NewInstance(), Configuration: c, Account: account,
 		FreeMiB: c.Shape.MemoryMiB, Sequence: m.sequence, Holder: in,
 	}
 	in.timer.fire = func(now time.Time) { m.rested(now, in) }
@@ -53,6 +54,7 @@ func (m *Manager) newInstance(now time.Time, c kiln.Configuration, account kiln.
 	}
 	m.newest = in
 	m.instances[in.place.ID] = in
+	m.settleIn(in, kiln.InstanceBooting)
 	m.index.Update(&in.place)
 	m.tell(now, kiln.EventInstanceCreate, cause, in, nil, request)
 	m.do(Action{Kind: Boot, Instance: in.place.ID, Configuration: c, AllowanceMiB: m.settings.AllowanceMiB, Urgent: account != ""})
@@ -64,7 +66,7 @@ func (m *Manager) moveInstance(in *instance, to kiln.InstanceState) {
 	if !in.place.State.CanMove(to) {
 		panic(fmt.Sprintf("manager: instance %s cannot go from %s to %s", in.place.ID, in.place.State, to))
 	}
-	in.place.State = to
+	m.settleIn(in, to)
 	m.index.Update(&in.place)
 }
 

@@ -9,6 +9,9 @@ import (
 // Invariants checks what must hold between any two steps, and gives the first thing that does not. It looks at
 // everything: tests and the simulator call it, the live system does not.
 func (m *Manager) Invariants() error {
+	if err := m.countInvariants(); err != nil {
+		return err
+	}
 	deleting := 0
 	for in := m.oldest; in != nil; in = in.younger {
 		if m.instances[in.place.ID] != in {
@@ -132,6 +135,25 @@ func (m *Manager) starving(g *group) error {
 	choice, ok := m.index.Place(g.need)
 	if ok && (choice.Instance != nil || len(m.instances) < m.settings.InstancesMax) {
 		return fmt.Errorf("%d requests wait while there is room: %s", g.count, choice.Reason)
+	}
+	return nil
+}
+
+// countInvariants compares what is counted of the pools with what is there.
+func (m *Manager) countInvariants() error {
+	for key, counted := range m.counts {
+		there := Count{Pool: key.pool, Configuration: key.configuration}
+		for in := m.oldest; in != nil; in = in.younger {
+			if in.count == counted {
+				there.add(in, 1)
+			}
+			if (in.count == nil) != (in.place.State == kiln.InstanceGone) {
+				return fmt.Errorf("instance %s (%s) is counted where it is not", in.place.ID, in.place.State)
+			}
+		}
+		if there != *counted {
+			return fmt.Errorf("pool %s of %s: counted %+v, there are %+v", key.pool, key.configuration, *counted, there)
+		}
 	}
 	return nil
 }

@@ -50,6 +50,8 @@ type Manager struct {
 	sequence   uint64
 	resting    list[*instance] // assigned and executing nothing, the longest so first
 
+	counts map[counted]*Count
+
 	groups   map[code]*group
 	versions map[version][]*group // the groups of one version, by amount
 	dormant  list[*group]         // without containers or requests, the longest so first
@@ -90,6 +92,7 @@ func New(config Config) *Manager {
 		capacity:   capacity.NewFixed(),
 		instances:  make(map[kiln.InstanceID]*instance),
 		containers: make(map[kiln.ContainerID]*container),
+		counts:     make(map[counted]*Count),
 		groups:     make(map[code]*group),
 		versions:   make(map[version][]*group),
 		costs:      newCosts(),

@@ -282,14 +282,8 @@ func hash(s string) uint64 {
 // disturb does one thing nobody expects.
 func (w *model) disturb() {
 	w.t.Helper()
-	var containers []ContainerView
-	for c := range w.m.Containers {
-		containers = append(containers, c)
-	}
-	var instances []InstanceView
-	for in := range w.m.Instances {
-		instances = append(instances, in)
-	}
+	containers, _ := w.m.ContainerPage(&Mark{}, nil)
+	instances, _ := w.m.InstancePage(&Mark{}, nil)
 	switch kind := w.r.IntN(7); {
 	case kind == 0 && len(containers) > 0:
 		w.step(Event{Kind: Exited, Container: containers[w.r.IntN(len(containers))].ID, Cause: "test"})

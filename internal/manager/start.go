@@ -43,7 +43,7 @@ func (m *Manager) begin(now time.Time, g *group, choice placement.Choice, expect
 	}
 	in := s.in
 	s.amounts = in.place.Configuration.Shape.Share(g.need.MemoryMiB, g.version.DiskMiB)
-	in.place.FreeMiB -= s.amounts.MemoryMiB
+	in.give(s.amounts.MemoryMiB)
 	m.index.Hold(&in.place, g.need.Package)
 	taken := in.place.Account == ""
 	in.place.Account = g.need.Account
@@ -200,7 +200,7 @@ func (m *Manager) startFailed(now time.Time, s *start, err error) {
 func (m *Manager) dropStart(now time.Time, s *start) {
 	s.group.starts = slices.DeleteFunc(s.group.starts, func(o *start) bool { return o == s })
 	if s.container == nil { // otherwise the container gives its room back when it is gone
-		s.in.place.FreeMiB += s.amounts.MemoryMiB
+		s.in.give(-s.amounts.MemoryMiB)
 		m.index.Update(&s.in.place)
 	}
 	m.dropped = true

@@ -1,7 +1,6 @@
 package manager
 
 import (
-	"slices"
 	"time"
 
 	"kiln"
@@ -16,7 +15,8 @@ type InstanceView struct {
 	FreeMiB       int
 	BootID        string
 	BootedAt      time.Time
-	CodeCache     []kiln.Digest // sorted
+	// CodeCache is in no order: whoever shows it sorts it, after the lock it was copied under.
+	CodeCache []kiln.Digest
 }
 
 // ContainerView is a container as it is now.
@@ -30,44 +30,78 @@ type ContainerView struct {
 	Amounts  kiln.Amounts
 }
 
-// Instances calls yield with each instance that is not gone, oldest first.
-func (m *Manager) Instances(yield func(InstanceView) bool) {
-	for in := m.oldest; in != nil; in = in.younger {
-		if in.place.State == kiln.InstanceGone {
-			continue
-		}
-		v := InstanceView{
-			ID: in.place.ID, State: in.place.State, Account: in.place.Account, Configuration: in.place.Configuration,
-			FreeMiB: in.place.FreeMiB, BootID: in.bootID, BootedAt: in.bootedAt, CodeCache: []kiln.Digest{},
-		}
-		for digest := range in.packages {
-			v.CodeCache = append(v.CodeCache, digest)
-		}
-		slices.Sort(v.CodeCache)
-		if !yield(v) {
-			return
-		}
-	}
+// Mark is how far a listing has come; the zero value is its beginning. Between two pages anything may happen.
+type Mark struct {
+	last  *instance // the last one looked at
+	begun bool
 }
 
-// Containers calls yield with each container that is not gone, by instance, oldest first.
-func (m *Manager) Containers(yield func(ContainerView) bool) {
-	for in := m.oldest; in != nil; in = in.younger {
+// pageRows is how many rows a page has, about: how long a listing keeps the manager from the next step.
+const pageRows = 512
+
+// InstancePage appends the next instances that are not gone, oldest first, and moves the mark. False after the last. What
+// is there from the first page to the last is listed once.
+func (m *Manager) InstancePage(mark *Mark, list []InstanceView) ([]InstanceView, bool) {
+	in := m.from(mark)
+	for seen := 0; in != nil && seen < pageRows; in, seen = in.younger, seen+1 {
+		mark.last = in
+		if in.place.State != kiln.InstanceGone {
+			list = append(list, in.view())
+		}
+	}
+	return list, in != nil
+}
+
+// ContainerPage is InstancePage for the containers that are not gone, by instance.
+func (m *Manager) ContainerPage(mark *Mark, list []ContainerView) ([]ContainerView, bool) {
+	in := m.from(mark)
+	for seen := 0; in != nil && seen < pageRows; in, seen = in.younger, seen+1+len(in.containers) {
+		mark.last = in
 		for _, c := range in.containers {
-			if c.state == kiln.ContainerGone {
-				continue
-			}
-			v := ContainerView{
-				ID: c.place.ID, Instance: in.place.ID, State: c.state, Account: in.place.Account, PID: c.pid, Amounts: c.amounts,
-			}
-			if c.group != nil {
-				v.Version = c.group.version
-			}
-			if !yield(v) {
-				return
+			if c.state != kiln.ContainerGone {
+				list = append(list, c.view())
 			}
 		}
 	}
+	return list, in != nil
+}
+
+// from gives the instance a listing goes on with. The one it ended with may have been removed, and those after it too: what
+// is removed still points to what was younger.
+func (m *Manager) from(mark *Mark) *instance {
+	if !mark.begun {
+		mark.begun = true
+		return m.oldest
+	}
+	if mark.last == nil {
+		return nil
+	}
+	in := mark.last.younger
+	for in != nil && m.instances[in.place.ID] != in {
+		in = in.younger
+	}
+	return in
+}
+
+func (in *instance) view() InstanceView {
+	v := InstanceView{
+		ID: in.place.ID, State: in.place.State, Account: in.place.Account, Configuration: in.place.Configuration,
+		FreeMiB: in.place.FreeMiB, BootID: in.bootID, BootedAt: in.bootedAt, CodeCache: make([]kiln.Digest, 0, len(in.packages)),
+	}
+	for digest := range in.packages {
+		v.CodeCache = append(v.CodeCache, digest)
+	}
+	return v
+}
+
+func (c *container) view() ContainerView {
+	v := ContainerView{
+		ID: c.place.ID, Instance: c.in.place.ID, State: c.state, Account: c.in.place.Account, PID: c.pid, Amounts: c.amounts,
+	}
+	if c.group != nil {
+		v.Version = c.group.version
+	}
+	return v
 }
 
 // HasInstance says whether there is an instance that is not gone.

@@ -34,13 +34,11 @@ func (p *Pool) watch(ctx context.Context) {
 func (p *Pool) settled() []kiln.InstanceID {
 	var ids []kiln.InstanceID
 	for _, f := range p.fleets {
-		f.mu.Lock()
-		for v := range f.manager.Instances {
-			if v.State != kiln.InstanceBooting && v.State != kiln.InstanceGone {
+		for _, v := range f.instances() {
+			if v.State != kiln.InstanceBooting {
 				ids = append(ids, v.ID)
 			}
 		}
-		f.mu.Unlock()
 	}
 	return ids
 }

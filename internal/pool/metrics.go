@@ -68,19 +68,20 @@ type gauges struct {
 func (f *fleet) gauges() gauges {
 	g := gauges{instances: map[kiln.InstanceState]int{}, containers: map[kiln.ContainerState]int{},
 		shapes: map[kiln.Pool]int{}, given: map[kiln.Pool]int{}}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for v := range f.manager.Instances {
-		g.instances[v.State]++
-		g.shapes[v.State.Pool()] += v.Configuration.Shape.MemoryMiB
-		g.given[v.State.Pool()] += v.Configuration.Shape.MemoryMiB - v.FreeMiB
+	t := f.tally()
+	for _, c := range t.counts {
+		for state, n := range c.Instances {
+			g.instances[kiln.InstanceState(state)] += n
+		}
+		for state, n := range c.Containers {
+			g.containers[kiln.ContainerState(state)] += n
+		}
+		g.shapes[c.Pool] += c.ShapeMiB
+		g.given[c.Pool] += c.GivenMiB
 	}
-	for v := range f.manager.Containers {
-		g.containers[v.State]++
+	for _, n := range t.targets {
+		g.target += n
 	}
-	for _, c := range f.manager.Configurations() {
-		g.target += f.manager.Target(c)
-	}
-	g.waiting = f.manager.Waiting()
+	g.waiting = t.waiting
 	return g
 }

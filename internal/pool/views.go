@@ -1,6 +1,8 @@
 package pool
 
 import (
+	"slices"
+
 	"kiln"
 	"kiln/internal/manager"
 )
@@ -56,19 +58,18 @@ type Counts struct {
 func (p *Pool) Instances() []Instance {
 	list := []Instance{}
 	for _, f := range p.fleets {
-		f.mu.Lock()
-		for v := range f.manager.Instances {
+		for _, v := range f.instances() {
 			owner := v.Account
 			if v.State.Pool() == kiln.PoolWarming {
 				owner = "" // claimed for a request, and nobody's until it is assigned
 			}
+			slices.Sort(v.CodeCache)
 			list = append(list, Instance{
 				ID: v.ID, Node: p.config.Node.ID(), Pool: v.State.Pool(), State: v.State, Account: owner, Fleet: f.name,
 				Driver: v.Configuration.Driver, Runtimes: []string{v.Configuration.Runtime}, Shape: v.Configuration.Shape,
 				FreeMiB: v.FreeMiB, BootID: v.BootID, BootedAt: kiln.Time{Time: v.BootedAt}, CodeCache: v.CodeCache,
 			})
 		}
-		f.mu.Unlock()
 	}
 	return list
 }
@@ -77,8 +78,7 @@ func (p *Pool) Instances() []Instance {
 func (p *Pool) Containers() []Container {
 	list := []Container{}
 	for _, f := range p.fleets {
-		f.mu.Lock()
-		for v := range f.manager.Containers {
+		for _, v := range pages(f, f.manager.ContainerPage) {
 			c := Container{
 				ID: v.ID, Instance: v.Instance, State: v.State, Account: v.Account, PID: v.PID, MemoryMiB: v.Amounts.MemoryMiB,
 			}
@@ -87,24 +87,69 @@ func (p *Pool) Containers() []Container {
 			}
 			list = append(list, c)
 		}
+	}
+	return list
+}
+
+// Size counts the instances and containers that are not gone. It costs the same however many there are.
+func (p *Pool) Size() (instances, containers int) {
+	for _, c := range p.Pools() {
+		instances += c.Instances
+		containers += c.Containers
+	}
+	return instances, containers
+}
+
+// Pools counts the instances of each pool, by configuration: each configuration that has a target or an instance. It
+// costs the same however many there are.
+func (p *Pool) Pools() []Counts {
+	list := []Counts{}
+	for _, f := range p.fleets {
+		list = append(list, f.pools()...)
+	}
+	return list
+}
+
+// instances lists a fleet's instances.
+func (f *fleet) instances() []manager.InstanceView { return pages(f, f.manager.InstancePage) }
+
+// pages lists page by page, so that no request waits for more than one.
+func pages[V any](f *fleet, page func(*manager.Mark, []V) ([]V, bool)) []V {
+	var list []V
+	var mark manager.Mark
+	for more := true; more; {
+		f.mu.Lock()
+		list, more = page(&mark, list)
 		f.mu.Unlock()
 	}
 	return list
 }
 
-// Pools counts the instances of each pool, by configuration.
-func (p *Pool) Pools() []Counts {
-	list := []Counts{}
-	for _, f := range p.fleets {
-		list = append(list, f.counts()...)
-	}
-	return list
+// tally is what a fleet's manager counts.
+type tally struct {
+	counts  []manager.Count
+	targets map[kiln.Configuration]int
+	order   []kiln.Configuration // of the targets
+	waiting int
 }
 
-// counts counts a fleet's pools: each configuration that has a target or an instance.
-func (f *fleet) counts() []Counts {
+// tally copies a fleet's counts.
+func (f *fleet) tally() tally {
+	t := tally{targets: map[kiln.Configuration]int{}}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	t.counts = f.manager.Counts()
+	t.order = f.manager.Configurations()
+	for _, c := range t.order {
+		t.targets[c] = f.manager.Target(c)
+	}
+	t.waiting = f.manager.Waiting()
+	return t
+}
+
+// pools gives a fleet's pools, those with a target first.
+func (f *fleet) pools() []Counts {
+	t := f.tally()
 	var list []Counts
 	at := make(map[string]int)
 	row := func(pool kiln.Pool, c kiln.Configuration) *Counts {
@@ -117,36 +162,26 @@ func (f *fleet) counts() []Counts {
 		}
 		return &list[i]
 	}
-	for _, c := range f.manager.Configurations() {
-		row(kiln.PoolWarming, c).Target = f.manager.Target(c)
+	for _, c := range t.order {
+		row(kiln.PoolWarming, c).Target = t.targets[c]
 		row(kiln.PoolActive, c)
 	}
-	pools := make(map[kiln.InstanceID]*Counts)
-	var places []manager.InstanceView
-	for v := range f.manager.Instances {
-		row(v.State.Pool(), v.Configuration)
-		places = append(places, v)
-	}
-	for _, v := range places {
-		r := row(v.State.Pool(), v.Configuration)
-		pools[v.ID] = r
-		r.Instances++
-		r.MemoryMiB += v.Configuration.Shape.MemoryMiB
-		r.MemoryUsedMiB += v.Configuration.Shape.MemoryMiB - v.FreeMiB
-		switch v.State {
-		case kiln.InstanceBooting:
-			r.Booting++
-		case kiln.InstanceDraining:
-			r.Draining++
+	for _, c := range t.counts {
+		instances := sum(c.Instances[:])
+		if instances == 0 {
+			continue
 		}
-	}
-	for v := range f.manager.Containers {
-		if r := pools[v.Instance]; r != nil {
-			r.Containers++
-			if v.State == kiln.ContainerBusy {
-				r.Busy++
-			}
-		}
+		r := row(c.Pool, c.Configuration)
+		r.Instances, r.Booting, r.Draining = instances, c.Instances[kiln.InstanceBooting], c.Instances[kiln.InstanceDraining]
+		r.MemoryMiB, r.MemoryUsedMiB = c.ShapeMiB, c.GivenMiB
+		r.Containers, r.Busy = sum(c.Containers[:kiln.ContainerGone]), c.Containers[kiln.ContainerBusy]
 	}
 	return list
+}
+
+func sum(counts []int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
 }
