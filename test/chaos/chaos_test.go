@@ -2,9 +2,10 @@
 // packages and clients do their worst, each within bounds of count and time and on loopback only. What is demanded
 // afterwards is seen from outside, by the API and by the kernel.
 //
-// `make test` runs a chosen part (see required_test.go), `make test-long` all. A clock that steps is not shown: this
-// kernel has no namespace for the wall clock, and the library that fakes it does not reach static Go binaries; that
-// deadlines do not depend on it is shown in bubbles, beside the code.
+// `make test` runs a chosen part (see required_test.go), `make test-long` all. A wall clock that steps is not shown here:
+// it has no namespace of its own, the library that fakes it does not reach static Go binaries, and the machine's is not
+// ours to set. In Kiln it stamps records, dates signatures and ends download links; whatever waits or lasts is measured by
+// the monotonic clock that time.Time carries.
 package chaos
 
 import (

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -128,6 +129,51 @@ func TestDiskFull(t *testing.T) {
 	for _, name := range append(names, "after-0", "after-32") {
 		a.Invoke(kilntest.Invocation{Function: name}).OK()
 	}
+}
+
+// The disk stalls: every write to it waits for two seconds. What is warm is executed at its pace meanwhile, for records are
+// written behind; a registration waits, and is acknowledged when it is on disk. // R101
+func TestDiskStalls(t *testing.T) {
+	kilntest.NeedContainer(t)
+	top := smallDisk(t)
+	s := kilntest.Start(t, kilntest.Options{Data: filepath.Join(top, "data"), Settings: map[string]string{
+		"warming.instances": "1", "disk.reserve": fmt.Sprint(reserveMiB), "instances.shapes": `[{"memory":1024,"cpus":2}]`}})
+	a := s.NewAccount(t)
+	name := a.Probe("python", "warm")
+	a.Invoke(kilntest.Invocation{Function: name}).Facts()
+	if out, err := exec.Command("fsfreeze", "-f", top).CombinedOutput(); err != nil {
+		kilntest.Skip(t, "fsfreeze: %v: %s", err, out)
+	}
+	thaw := sync.OnceFunc(func() {
+		if out, err := exec.Command("fsfreeze", "-u", top).CombinedOutput(); err != nil {
+			t.Errorf("fsfreeze -u: %v: %s", err, out)
+		}
+	})
+	t.Cleanup(thaw)
+	defer time.AfterFunc(2*time.Second, thaw).Stop()
+	began := time.Now()
+	deployed := make(chan error, 1)
+	go func() {
+		_, err := a.Lambda().CreateFunction(context.Background(), kilntest.Probe(t, "go", "waits").Unique().Input(t))
+		deployed <- err
+	}()
+	var ids []string
+	for time.Since(began) < 1500*time.Millisecond {
+		answer := a.Invoke(kilntest.Invocation{Function: name}).OK()
+		if took := answer.Got.Sub(answer.Sent); took > time.Second {
+			t.Errorf("while the disk stalled a warm execution took %s", took)
+		}
+		ids = append(ids, answer.RequestID())
+	}
+	if err := <-deployed; err != nil || time.Since(began) < 2*time.Second {
+		t.Errorf("after %s the registration was answered %v", time.Since(began), err)
+	}
+	a.WaitActive("waits")
+	a.Invoke(kilntest.Invocation{Function: "waits"}).Facts()
+	for _, id := range ids {
+		a.Execution(id)
+	}
+	t.Logf("%d executions while the disk stalled", len(ids))
 }
 
 // stillServes demands that what is registered is read and executed.
