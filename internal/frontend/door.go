@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -259,9 +260,10 @@ func (c *conn) answer() bool {
 	if c.head.length > int64(c.in.Buffered()) || c.head.length < 0 {
 		c.readUntil(c.door.cfg.BodyTimeout)
 	}
-	body, err := c.head.readBody(c.in)
+	body, held, err := c.receive()
+	defer c.door.cfg.Frontend.release(held)
 	keep := err == nil && !c.head.closing && !c.door.traffic.ending.Load()
-	if err != nil && kiln.KindOf(err) != kiln.KindTooLarge {
+	if _, told := errors.AsType[*kiln.Error](err); err != nil && !told {
 		c.door.traffic.noteRead(err, slowBody)
 		return false
 	}
@@ -274,6 +276,22 @@ func (c *conn) answer() bool {
 		c.linger()
 	}
 	return keep && err == nil
+}
+
+// receive reads the body of the request whose head was read.
+func (c *conn) receive() (body []byte, held int64, err error) {
+	var from io.Reader = c.in
+	if c.head.length < 0 {
+		from = httputil.NewChunkedReader(c.in)
+	}
+	body, held, err = c.door.cfg.Frontend.receive(from, c.head.length, kiln.MaxPayloadBytes)
+	switch {
+	case kiln.KindOf(err) == kiln.KindTooLarge: // the model has an error of its own for this operation
+		err = kiln.Errorf(kiln.KindTooLarge, "frontend: read body", "Request must be smaller than %d bytes for the InvokeFunction operation", kiln.MaxPayloadBytes)
+	case err == nil && c.head.length < 0:
+		err = skipTrailer(c.in)
+	}
+	return body, held, err
 }
 
 // refuse answers a request that came when the door is ending. Its body is not read.

@@ -7,11 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"kiln"
 	"kiln/internal/engine"
 	"kiln/internal/identity"
 )
@@ -169,26 +169,54 @@ func TestDoorEnds(t *testing.T) {
 	}
 }
 
-// A client of the ordinary way that stops in the middle of its body is answered and let go within the bound, and the room
-// its body had is free again.
-func TestSlowBody(t *testing.T) {
-	const bound = 100 * time.Millisecond
-	f := New(Config{Logger: slog.New(slog.DiscardHandler), BodyTimeout: bound})
-	server := httptest.NewServer(f)
-	defer server.Close()
-	for _, length := range []string{"Content-Length: 10", "Transfer-Encoding: chunked"} {
-		c, err := net.Dial("tcp", server.Listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		began := time.Now()
-		status, _ := ask(t, c, bufio.NewReader(c), "POST /2015-03-31/functions HTTP/1.1\r\nHost: a\r\n"+length+"\r\n\r\n1\r\n{")
-		if took := time.Since(began); status != http.StatusBadRequest || took < bound || took > 20*bound {
-			t.Errorf("%s: answered %d after %s", length, status, took)
-		}
-		_ = c.Close()
+// A body takes memory as it arrives and not as it is claimed, and none when there is no room; its room is given back.
+func TestReceive(t *testing.T) {
+	f := New(Config{})
+	large := strings.Repeat("x", 3*freeBodyBytes)
+	for _, row := range []struct {
+		name          string
+		sent          string
+		length, limit int64
+		kind          kiln.Kind
+		broken        bool
+	}{
+		{name: "claimed", sent: large, length: int64(len(large)), limit: 1 << 20},
+		{name: "not claimed", sent: large, length: -1, limit: 1 << 20},
+		{name: "just at the limit", sent: large, length: -1, limit: int64(len(large))},
+		{name: "empty", length: 0, limit: 10},
+		{name: "claims too much", sent: "x", length: 11, limit: 10, kind: kiln.KindTooLarge},
+		{name: "is too much", sent: large, length: -1, limit: int64(len(large)) - 1, kind: kiln.KindTooLarge},
+		{name: "ends early", sent: "x", length: 2, limit: 10, broken: true},
+		{name: "what follows is left", sent: "xyz", length: 2, limit: 10},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := strings.NewReader(row.sent)
+			body, held, err := f.receive(r, row.length, row.limit)
+			f.release(held)
+			if row.broken {
+				if err != io.ErrUnexpectedEOF {
+					t.Fatal(err)
+				}
+				return
+			}
+			if (err != nil) != (row.kind != 0) || err != nil && kiln.KindOf(err) != row.kind {
+				t.Fatal(err)
+			}
+			if err == nil && row.length >= 0 && int64(len(body)) != row.length || err == nil && row.length < 0 && len(body) != len(row.sent) {
+				t.Errorf("%d bytes", len(body))
+			}
+			if err == nil && row.length >= 0 && r.Len() != len(row.sent)-int(row.length) {
+				t.Error("more was read than the body")
+			}
+		})
 	}
 	if !f.bodies.TryAcquire(maxBodiesBytes) {
-		t.Error("the bodies' room is not free")
+		t.Fatal("room was not given back")
+	}
+	if _, _, err := f.receive(strings.NewReader(large), -1, 1<<20); kiln.KindOf(err) != kiln.KindUnavailable {
+		t.Errorf("without room: %v", err)
+	}
+	if body, _, err := f.receive(strings.NewReader("small"), 5, 1<<20); err != nil || string(body) != "small" {
+		t.Errorf("a small body needs no room: %q, %v", body, err)
 	}
 }

@@ -39,8 +39,6 @@ import (
 const (
 	// maxBodyBytes bounds a request's body: AWS takes about 70 MB for CreateFunction, a zip of 50 MB in base64.
 	maxBodyBytes = 70 << 20
-	// maxBodiesBytes bounds all bodies held at once.
-	maxBodiesBytes = 4 * maxBodyBytes
 )
 
 // Config is what a Frontend needs.
@@ -58,8 +56,6 @@ type Config struct {
 	Region               string
 	// Architecture is this machine's, in AWS's words: what a function is made for that does not say.
 	Architecture string
-	// BodyTimeout bounds the reading of a request's body, a minute by default.
-	BodyTimeout time.Duration
 	// LocationKey signs the addresses of packages that GetFunction gives out.
 	LocationKey []byte
 	Logger      *slog.Logger
@@ -77,7 +73,6 @@ type Frontend struct {
 
 // New makes a Frontend.
 func New(cfg Config) *Frontend {
-	cfg.BodyTimeout = or(cfg.BodyTimeout, time.Minute)
 	f := &Frontend{
 		cfg:    cfg,
 		bodies: semaphore.NewWeighted(maxBodiesBytes),
@@ -114,7 +109,7 @@ func (f *Frontend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.serveLocation(w, r, id)
 		return
 	}
-	body, free, err := f.readBody(w, r, maxBodyBytes)
+	body, free, err := f.readBody(r, maxBodyBytes)
 	if err != nil {
 		f.writeError(w, id, nil, err)
 		return
@@ -162,47 +157,21 @@ func (f *Frontend) serveLambda(w http.ResponseWriter, r *http.Request, c *call) 
 	}
 }
 
-// readBody reads a request's body of at most limit bytes. free gives the room back.
-func (f *Frontend) readBody(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, free func(), err error) {
-	const op = "frontend: read body"
-	room := r.ContentLength
-	if room < 0 {
-		room = limit
+// readBody reads a request's body of at most limit bytes. free gives its room back.
+func (f *Frontend) readBody(r *http.Request, limit int64) (body []byte, free func(), err error) {
+	if r.ContentLength > limit && r.Header.Get("Expect") == "" {
+		// A client that does not wait for an answer before it sends would lose it, had nobody read on.
+		_, _ = io.CopyN(io.Discard, r.Body, 2*kiln.MaxPayloadBytes)
 	}
-	// Bounded while the body is read; what is executed then has a time limit of its own. After a failure the bound stays:
-	// net/http reads on for a while before it answers.
-	deadline := http.NewResponseController(w)
-	_ = deadline.SetReadDeadline(time.Now().Add(f.cfg.BodyTimeout))
-	defer func() {
-		if err == nil {
-			_ = deadline.SetReadDeadline(time.Time{})
-		}
-	}()
-	if room > limit {
-		if r.Header.Get("Expect") == "" {
-			// A client that does not wait for an answer before it sends would lose it, had nobody read on.
-			_, _ = io.CopyN(io.Discard, r.Body, 2*kiln.MaxPayloadBytes)
-		}
-		return nil, nil, tooLarge(limit)
+	body, held, err := f.receive(r.Body, r.ContentLength, limit)
+	if err == nil {
+		return body, func() { f.release(held) }, nil
 	}
-	if err := f.bodies.Acquire(r.Context(), room); err != nil {
-		return nil, nil, kiln.Wrap(kiln.KindUnavailable, op, "the request was given up", err)
+	f.release(held)
+	if _, ours := errors.AsType[*kiln.Error](err); ours {
+		return nil, nil, err
 	}
-	free = func() { f.bodies.Release(room) }
-	if r.ContentLength > 0 {
-		body = make([]byte, r.ContentLength)
-		_, err = io.ReadFull(r.Body, body)
-	} else {
-		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	}
-	if err != nil {
-		free()
-		if errors.As(err, new(*http.MaxBytesError)) {
-			return nil, nil, tooLarge(limit)
-		}
-		return nil, nil, kiln.Wrap(kiln.KindMalformed, op, "the body ended, or stopped, before its length", err)
-	}
-	return body, free, nil
+	return nil, nil, kiln.Wrap(kiln.KindMalformed, "frontend: read body", "the body ended, or stopped, before its length", err)
 }
 
 func tooLarge(limit int64) error {

@@ -6,11 +6,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httputil"
 	"strconv"
 	"strings"
 
-	"kiln"
 	"kiln/internal/identity"
 )
 
@@ -167,30 +165,6 @@ func (h *head) get(name string) []byte {
 		}
 	}
 	return nil
-}
-
-// readBody reads a request's body. Bodies over the bound give KindTooLarge, with nothing more read.
-func (h *head) readBody(br *bufio.Reader) ([]byte, error) {
-	const op = "frontend: read body"
-	tooLarge := func() error {
-		return kiln.Errorf(kiln.KindTooLarge, op, "Request must be smaller than %d bytes for the InvokeFunction operation", kiln.MaxPayloadBytes)
-	}
-	if h.length >= 0 {
-		if h.length > kiln.MaxPayloadBytes {
-			return nil, tooLarge()
-		}
-		body := make([]byte, h.length)
-		_, err := io.ReadFull(br, body)
-		return body, err
-	}
-	body, err := io.ReadAll(io.LimitReader(httputil.NewChunkedReader(br), kiln.MaxPayloadBytes+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(body) > kiln.MaxPayloadBytes {
-		return nil, tooLarge()
-	}
-	return body, skipTrailer(br)
 }
 
 // skipTrailer reads what stands behind the last chunk of a body, up to and with the empty line.

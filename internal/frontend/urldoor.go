@@ -69,7 +69,7 @@ func urlOf(r *http.Request) (id, path string, ok bool) {
 
 // serveURL has the function answer a request.
 func (f *Frontend) serveURL(w http.ResponseWriter, u *urlRequest) error {
-	body, free, err := f.readBody(w, u.http, kiln.MaxPayloadBytes)
+	body, free, err := f.readBody(u.http, kiln.MaxPayloadBytes)
 	if err != nil {
 		return err
 	}

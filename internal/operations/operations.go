@@ -37,8 +37,6 @@ const (
 	maxBodyBytes = kiln.MaxPackageZipBytes + kiln.MaxPayloadBytes + 64<<10
 	// maxRuns bounds requests with code of their own being received at once, for the memory they take.
 	maxRuns = 4
-	// bodyTimeout bounds the reading of a request's body.
-	bodyTimeout = time.Minute
 	// defaultItems and maxItems bound the items of one answer.
 	defaultItems = 100
 	maxItems     = 1000
@@ -155,10 +153,7 @@ func (o *Operations) answer(c *call, serve func(*call) error) error {
 		}
 		limit = maxBodyBytes
 	}
-	control := http.NewResponseController(c.w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.Body, limit))
-	_ = control.SetReadDeadline(time.Time{})
 	if err != nil {
 		if errors.As(err, new(*http.MaxBytesError)) {
 			return kiln.Errorf(kiln.KindTooLarge, "operations: read body", "the body must be at most %d bytes", limit)

@@ -287,7 +287,7 @@ func (s *server) openDoors() error {
 	}
 	front := frontend.New(frontend.Config{
 		Identity: s.identity, Registry: s.registry, Invoker: s.invoker, Packages: s.packages, RuntimeKnown: s.runtimeKnown, Room: room,
-		ConcurrentExecutions: s.cfg.ConcurrencyAccount, Region: s.cfg.Region, Architecture: nodeArchitecture(), BodyTimeout: s.cfg.HTTPRead, LocationKey: key,
+		ConcurrentExecutions: s.cfg.ConcurrencyAccount, Region: s.cfg.Region, Architecture: nodeArchitecture(), LocationKey: key,
 		Logger: s.log.With("room", "frontend"), Ended: s.ended,
 	})
 	ops := operations.New(operations.Config{
