@@ -6,29 +6,45 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"kiln/internal/driver/container"
 	"kiln/internal/images"
 	"kiln/internal/sandbox"
 )
 
 // Doctor looks at this machine and tells, in sentences, what Kiln can do on it, why not more, and what would change
-// that. It changes nothing. The error is of the writing alone.
+// that. It makes a container and takes it away again, and changes nothing else. What does not work is no error: the error
+// is of the writing alone.
 func Doctor(ctx context.Context, cfg Config, w io.Writer) error {
 	p := &page{w: w}
 	p.line("kiln %s on %s/%s, %d processors, kernel %s", Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), kernel())
 	p.line("")
-	p.doctorBoundary()
+	works := p.doctorBoundary(ctx, cfg)
 	p.doctorCgroups()
 	p.doctorKVM()
 	p.doctorRuntimes(ctx, cfg)
 	p.doctorLimits(cfg)
+	p.line("")
+	if works {
+		p.line("`kiln serve%s` runs functions here.", driverFlag(cfg))
+	} else {
+		p.line("`kiln serve%s` would not start here: see the line \"no  driver\" for what to do.", driverFlag(cfg))
+	}
 	return p.err
+}
+
+// driverFlag gives the flag that asks for the driver of the configuration, with a space before it; nothing for auto.
+func driverFlag(cfg Config) string {
+	if cfg.Driver == "auto" {
+		return ""
+	}
+	return " --driver " + cfg.Driver
 }
 
 // page writes lines until one fails.
@@ -49,25 +65,60 @@ func (p *page) finding(good bool, what, follows string) {
 	if !good {
 		mark = "no  "
 	}
-	p.line("%s%-12s %s", mark, what, follows)
+	p.line("%s%-15s %s", mark, what, follows)
 }
 
-func (p *page) doctorBoundary() {
-	if runtime.GOOS != "linux" {
-		p.finding(false, "driver", "containers need Linux; `kiln serve --driver process` runs code you trust, without isolation")
+// trusted is the way out where there can be no containers.
+const trusted = "`kiln serve --driver process` runs code you trust, without isolation"
+
+// doctorBoundary tries the driver that serve would open and says whether it works.
+func (p *page) doctorBoundary(ctx context.Context, cfg Config) bool {
+	switch cfg.Driver {
+	case "process":
+		p.finding(true, "driver", "process: isolates nothing and limits nothing; run only code you trust")
+		return true
+	case "auto", "container":
+		return p.doctorContainer(ctx)
+	}
+	p.finding(false, "driver", cfg.Driver+" is not served yet; use container, or process on a machine without root")
+	return false
+}
+
+func (p *page) doctorContainer(ctx context.Context) bool {
+	switch {
+	case runtime.GOOS != "linux":
+		p.finding(false, "driver", "containers need Linux; "+trusted)
+		return false
+	case os.Geteuid() != 0:
+		p.finding(false, "driver", "containers need root: run `sudo kiln doctor` to see more and `sudo kiln serve` to serve; "+trusted)
+		return false
+	}
+	start := time.Now()
+	can, err := container.Probe(ctx)
+	if err != nil {
+		p.finding(false, "driver", fmt.Sprintf("container: %v; or %s", err, trusted))
+		return false
+	}
+	p.finding(true, "driver", fmt.Sprintf("container: one was made and taken away again, in %d ms", time.Since(start).Milliseconds()))
+	for _, note := range can.Notes {
+		p.line("    %-15s %s", "", note)
+	}
+	p.doctorDisks()
+	return true
+}
+
+// doctorDisks says whether containers get a /tmp on disk.
+func (p *page) doctorDisks() {
+	dir, err := os.MkdirTemp("", "kiln-doctor-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		_, err = sandbox.OpenDisks(dir)
+	}
+	if err != nil {
+		p.finding(false, "disks", fmt.Sprintf("the private /tmp of containers would be in memory and count to the function's: %v", err))
 		return
 	}
-	if os.Geteuid() != 0 {
-		p.finding(false, "driver", "containers need root: run `sudo kiln serve`; `--driver process` runs code you trust, without isolation")
-		return
-	}
-	for _, name := range []string{"crun", "runc"} {
-		if path, err := exec.LookPath(name); err == nil {
-			p.finding(true, "driver", "container, with "+path+"; auto takes it")
-			return
-		}
-	}
-	p.finding(false, "driver", "no OCI runtime: `apt-get install crun`")
+	p.finding(true, "disks", "the private /tmp of containers is on disk")
 }
 
 func (p *page) doctorCgroups() {
