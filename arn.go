@@ -18,6 +18,9 @@ var functionRef = regexp.MustCompile(`^(?:arn:(?:aws[a-zA-Z-]*):lambda:([a-z]{2}
 
 // ParseFunctionRef reads a function as a caller named it. False when it is none of the four forms.
 func ParseFunctionRef(s string) (FunctionRef, bool) {
+	if isFunctionName(s) {
+		return FunctionRef{Name: s}, true
+	}
 	if len(s) > 256 {
 		return FunctionRef{}, false
 	}
@@ -26,6 +29,17 @@ func ParseFunctionRef(s string) (FunctionRef, bool) {
 		return FunctionRef{}, false
 	}
 	return FunctionRef{Region: m[1], Account: AccountID(m[2]), Name: m[3], Qualifier: m[4]}, true
+}
+
+// isFunctionName reports whether s is a name and nothing else: what nearly every request says.
+func isFunctionName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return len(s) > 0 && len(s) <= 64
 }
 
 // FunctionARN gives a function's ARN, with a qualifier unless it is empty.
