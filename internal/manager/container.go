@@ -25,6 +25,7 @@ type container struct {
 	began   time.Time // of preparing, then of binding
 	since   time.Time // busy or idle since
 	request kiln.RequestID
+	left    int  // how often its deletion failed
 	exited  bool // it ended by itself; its execution or its start is still to answer
 	timer   timer
 	busy    link[*container]
@@ -67,20 +68,14 @@ func (m *Manager) prepared(now time.Time, e Event) {
 		return
 	}
 	if c.state == kiln.ContainerGone { // deleted while it was prepared
-		if e.Err != nil {
-			m.removeContainer(now, c)
-		} else {
-			m.do(Action{Kind: DeleteContainer, Container: c.place.ID})
-		}
+		m.do(Action{Kind: DeleteContainer, Container: c.place.ID})
 		return
 	}
 	if e.Err == nil && c.exited {
 		e.Err = kiln.Errorf(kiln.KindInternal, "manager: prepare container", "The container ended while it was prepared.")
-		m.prepareFailed(now, c, e.Err, true)
-		return
 	}
 	if e.Err != nil {
-		m.prepareFailed(now, c, e.Err, false)
+		m.prepareFailed(now, c, e.Err)
 		return
 	}
 	c.pid = e.PID
@@ -97,16 +92,13 @@ func (m *Manager) prepared(now time.Time, e Event) {
 	}
 }
 
-// prepareFailed takes a container that never came up. left is true when there is something of it to delete.
-func (m *Manager) prepareFailed(now time.Time, c *container, err error, left bool) {
+// prepareFailed takes a container that never came up. It is deleted as any other: the driver may not have been able to
+// clear what it had made.
+func (m *Manager) prepareFailed(now time.Time, c *container, err error) {
 	in, s := c.in, c.start
 	c.start = nil
 	m.buryContainer(now, c, kiln.EventContainerFail, cause(err))
-	if left {
-		m.do(Action{Kind: DeleteContainer, Container: c.place.ID})
-	} else {
-		m.removeContainer(now, c)
-	}
+	m.do(Action{Kind: DeleteContainer, Container: c.place.ID})
 	m.instanceFailed(now, in)
 	if s != nil {
 		m.startFailed(now, s, err)
@@ -194,8 +186,12 @@ func (m *Manager) idle(now time.Time, c *container) {
 	}
 }
 
-// aged lets a container go that was idle for its retention.
+// aged lets a container go that was idle for its retention; one that could not be deleted is tried again.
 func (m *Manager) aged(now time.Time, c *container) {
+	if c.state == kiln.ContainerGone { // its deletion failed
+		m.do(Action{Kind: DeleteContainer, Container: c.place.ID})
+		return
+	}
 	if c.state != kiln.ContainerIdle {
 		return // idle sets the timer again
 	}

@@ -11,21 +11,22 @@ type EventKind uint8
 
 // The events. Beside each, the fields of Event that are read.
 const (
-	Requested EventKind = iota + 1 // Request
-	Cancelled                      // Request: its caller no longer waits
-	Ended                          // Container, RequestID, Lost, Unused: an execution is over
-	Booted                         // Instance, BootID, Err
-	Prepared                       // Container, PID, Err
-	Bound                          // Container, Init, Err
-	Deleted                        // Instance or Container: nothing of it is left
-	Exited                         // Instance, Container, Cause: it ended by itself
-	Asked                          // Instance or Container, Cause: the operator wants it deleted
-	Drain                          // Instance, Cause: take no new work, end when idle
-	Forget                         // Version: it will not be asked for again
-	Changed                        // Settings
-	Tick                           // a time asked for with Wake has come
-	Refusing                       // take no new requests and boot nothing for the pools
-	Stopped                        // delete everything
+	Requested  EventKind = iota + 1 // Request
+	Cancelled                       // Request: its caller no longer waits
+	Ended                           // Container, RequestID, Lost, Unused: an execution is over
+	Booted                          // Instance, BootID, Err
+	Prepared                        // Container, PID, Err
+	Bound                           // Container, Init, Err
+	Deleted                         // Instance or Container: nothing of it is left
+	NotDeleted                      // Instance or Container, Err: something of it may be left
+	Exited                          // Instance, Container, Cause: it ended by itself
+	Asked                           // Instance or Container, Cause: the operator wants it deleted
+	Drain                           // Instance, Cause: take no new work, end when idle
+	Forget                          // Version: it will not be asked for again
+	Changed                         // Settings
+	Tick                            // a time asked for with Wake has come
+	Refusing                        // take no new requests and boot nothing for the pools
+	Stopped                         // delete everything
 )
 
 // Event is one thing that happened.
@@ -55,8 +56,8 @@ const (
 	Prepare                               // Container, Instance, Configuration, Urgent; Version, Amounts with Fresh → Prepared
 	Bind                                  // Container, Instance, Configuration, Version, Amounts, RequestID, Cause → Bound
 	Hasten                                // Instance or Container: a request waits for it now
-	DeleteContainer                       // Container → Deleted
-	DeleteInstance                        // Instance → Deleted
+	DeleteContainer                       // Container → Deleted or NotDeleted
+	DeleteInstance                        // Instance → Deleted or NotDeleted
 	Deliver                               // Request: its answer's fields are set
 	Refuse                                // Request: its Err is set
 	Tell                                  // Event

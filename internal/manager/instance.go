@@ -25,6 +25,7 @@ type instance struct {
 	bound      int        // containers that hold a version and are not gone
 	packages   map[kiln.Digest]bool
 	failures   int
+	left       int  // how often its deletion failed
 	up         bool // booted; its first container may still be being prepared
 	hastened   bool // booted for a request
 	began      time.Time
@@ -82,7 +83,7 @@ func (m *Manager) booted(now time.Time, e Event) {
 			m.buryInstance(now, in, kiln.EventInstanceFail, cause(e.Err))
 			m.bootFailed(now, in, e.Err)
 		}
-		m.removeInstance(now, in)
+		m.do(Action{Kind: DeleteInstance, Instance: in.place.ID}) // if the driver could not clear what it had made
 		return
 	}
 	in.up, in.bootID, in.bootedAt = true, e.BootID, now
@@ -169,8 +170,13 @@ func (m *Manager) rest(now time.Time, in *instance) {
 	}
 }
 
-// rested lets go of the spare container, then of the instance, of an account that asked for nothing for long enough.
+// rested lets go of the spare container, then of the instance, of an account that asked for nothing for long enough; an
+// instance that could not be deleted is tried again.
 func (m *Manager) rested(now time.Time, in *instance) {
+	if in.place.State == kiln.InstanceGone { // its deletion failed
+		m.do(Action{Kind: DeleteInstance, Instance: in.place.ID})
+		return
+	}
 	if in.place.State != kiln.InstanceAssigned || in.active > 0 {
 		return // rest sets the timer again
 	}
@@ -234,6 +240,7 @@ func (m *Manager) buryInstance(now time.Time, in *instance, kind kiln.EventKind,
 	m.timers.stop(&in.timer)
 	m.deleting++
 	for _, c := range slices.Clone(in.containers) {
+		m.timers.stop(&c.timer)
 		if c.state != kiln.ContainerGone {
 			m.buryContainer(now, c, kiln.EventContainerTerminate, "instance ended")
 		}
@@ -257,7 +264,11 @@ func (m *Manager) removeInstance(now time.Time, in *instance) {
 	} else {
 		m.newest = in.older
 	}
-	m.deleting--
+	if in.left > 0 {
+		m.stuck--
+	} else {
+		m.deleting--
+	}
 	m.reconsider(now)
 	m.refill(now)
 }

@@ -12,20 +12,22 @@ func (m *Manager) Invariants() error {
 	if err := m.countInvariants(); err != nil {
 		return err
 	}
-	deleting := 0
+	deleting, stuck := 0, 0
 	for in := m.oldest; in != nil; in = in.younger {
 		if m.instances[in.place.ID] != in {
 			return fmt.Errorf("instance %s is listed and not found", in.place.ID)
 		}
-		if in.place.State == kiln.InstanceGone {
+		if in.place.State == kiln.InstanceGone && in.left > 0 {
+			stuck++
+		} else if in.place.State == kiln.InstanceGone {
 			deleting++
 		}
 		if err := m.instanceInvariants(in); err != nil {
 			return fmt.Errorf("instance %s (%s): %w", in.place.ID, in.place.State, err)
 		}
 	}
-	if deleting != m.deleting {
-		return fmt.Errorf("%d instances are being deleted, %d counted", deleting, m.deleting)
+	if deleting != m.deleting || stuck != m.stuck {
+		return fmt.Errorf("%d instances are being deleted and %d cannot be, %d and %d counted", deleting, stuck, m.deleting, m.stuck)
 	}
 	lined := 0
 	for key, g := range m.groups {

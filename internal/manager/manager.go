@@ -60,6 +60,7 @@ type Manager struct {
 	blocked  int                  // groups that found neither room nor place
 	dropped  bool                 // a start or a busy container was lost in this step: who waited for it needs another
 	deleting int                  // instances being deleted
+	stuck    int                  // instances whose deletion failed, to be tried again
 
 	costs    costs
 	timers   timers
@@ -121,6 +122,8 @@ func (m *Manager) Step(now time.Time, e Event) []Action {
 		m.bound(now, e)
 	case Deleted:
 		m.deleted(now, e)
+	case NotDeleted:
+		m.notDeleted(now, e)
 	case Exited, Asked:
 		m.lost(now, e)
 	case Drain:

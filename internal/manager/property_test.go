@@ -218,9 +218,17 @@ func (w *model) act() {
 		}
 		w.step(Event{Kind: Bound, Container: a.Container, Err: err, Init: init})
 	case DeleteContainer:
+		if bad {
+			w.step(Event{Kind: NotDeleted, Container: a.Container, Err: err})
+			return
+		}
 		delete(w.containers, a.Container)
 		w.step(Event{Kind: Deleted, Container: a.Container})
 	case DeleteInstance:
+		if bad {
+			w.step(Event{Kind: NotDeleted, Instance: a.Instance, Err: err})
+			return
+		}
 		for id, c := range w.containers {
 			if c.instance == a.Instance {
 				delete(w.containers, id)
@@ -360,8 +368,11 @@ func (w *model) finish() {
 			w.pass(50 * time.Millisecond)
 		default:
 			w.step(Event{Kind: Stopped})
-			for len(w.todo) > 0 {
-				w.act()
+			for range 3 { // what could not be deleted is tried again
+				for len(w.todo) > 0 {
+					w.act()
+				}
+				w.pass(deleteAgainLast)
 			}
 			w.balance()
 			return
@@ -375,7 +386,7 @@ func (w *model) balance() {
 	if w.served+w.failed+w.refused != w.asked {
 		w.fail("%d asked, %d served, %d failed, %d refused", w.asked, w.served, w.failed, w.refused)
 	}
-	if !w.m.Empty() || len(w.instances) > 0 || len(w.pools) > 0 || len(w.m.containers) > 0 {
+	if left, stuck := w.m.Left(); left+stuck > 0 || len(w.instances) > 0 || len(w.pools) > 0 || len(w.m.containers) > 0 {
 		w.fail("left: %d instances, %v in pools, %d containers", len(w.instances), w.pools, len(w.m.containers))
 	}
 	if len(w.m.timers.heap) > 1 || w.m.blocked != 0 || w.m.waiting.count != 0 || w.m.resting.count != 0 {

@@ -133,8 +133,8 @@ func (m *Manager) Met() bool {
 	return true
 }
 
-// Empty says whether nothing is left, not even what is being deleted.
-func (m *Manager) Empty() bool { return len(m.instances) == 0 }
+// Left counts what is not deleted yet, and of it those whose deletion failed and will be tried again later.
+func (m *Manager) Left() (instances, stuck int) { return len(m.instances), m.stuck }
 
 // Waiting counts the requests that wait.
 func (m *Manager) Waiting() int { return m.lined }

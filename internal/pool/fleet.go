@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -27,7 +28,7 @@ type fleet struct {
 	driver  string
 	pool    *Pool
 	drained chan struct{} // closed when nothing is leased nor waits any more, after Drain
-	empty   chan struct{} // closed when no instance is left, after the stop
+	empty   chan struct{} // closed when no instance is left but what cannot be deleted, after the stop
 	kick    chan struct{} // one word when queue or wake changed; capacity 1
 	deletes chan struct{} // one word for each deletion running
 
@@ -133,7 +134,7 @@ func (f *fleet) note(kind manager.EventKind, changed bool) {
 		f.refusing = false
 		close(f.drained)
 	}
-	if f.stopped && f.manager.Empty() {
+	if left, stuck := f.manager.Left(); f.stopped && left == stuck {
 		f.stopped = false
 		close(f.empty)
 	}
@@ -153,10 +154,20 @@ func (f *fleet) run(ctx context.Context) error {
 	defer bound.Stop()
 	select {
 	case <-f.empty:
-		return nil
+		return f.unclean()
 	case <-bound.C:
 		return kiln.Errorf(kiln.KindInternal, "pool: stop", "Instances of fleet %s were left after %s.", f.name, StopMax)
 	}
+}
+
+// unclean is the error of an end that left something.
+func (f *fleet) unclean() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if left, _ := f.manager.Left(); left > 0 {
+		return kiln.Errorf(kiln.KindInternal, "pool: stop", "%d instances of fleet %s could not be deleted.", left, f.name)
+	}
+	return nil
 }
 
 // loop tells events and starts jobs in the order the manager gave them, and ticks. Starts end with ctx, deletions and the
@@ -204,15 +215,13 @@ func (f *fleet) tick() {
 
 // perform carries one action out and answers the manager.
 func (f *fleet) perform(ctx, work context.Context, a *manager.Action) {
-	n, log := f.pool.config.Node, f.pool.config.Logger
+	n := f.pool.config.Node
 	switch a.Kind {
 	case manager.Boot:
 		bootID, err := n.BootInstance(ctx, node.Boot{
 			ID: a.Instance, Configuration: a.Configuration, AllowanceMiB: a.AllowanceMiB, Urgent: a.Urgent,
 		})
-		if err != nil && ctx.Err() == nil {
-			log.Warn("instance did not boot", "instance", a.Instance, "configuration", a.Configuration, "error", err)
-		}
+		f.failed(ctx, a, "instance did not boot", err)
 		f.step(manager.Event{Kind: manager.Booted, Instance: a.Instance, BootID: bootID, Err: err})
 	case manager.Prepare:
 		p := node.Prepare{ID: a.Container, Instance: a.Instance, Runtime: a.Configuration.Runtime, Urgent: a.Urgent}
@@ -220,44 +229,64 @@ func (f *fleet) perform(ctx, work context.Context, a *manager.Action) {
 			p.Fresh = bindOf(a)
 		}
 		pid, err := n.PrepareContainer(ctx, p)
-		if err != nil && ctx.Err() == nil {
-			log.Warn("container was not prepared", "container", a.Container, "instance", a.Instance, "error", err)
-		}
+		f.failed(ctx, a, "container was not prepared", err)
 		f.step(manager.Event{Kind: manager.Prepared, Container: a.Container, PID: pid, Err: err})
 	case manager.Bind:
 		init, err := n.BindContainer(ctx, *bindOf(a))
-		if err != nil && ctx.Err() == nil {
-			log.Warn("container was not bound", "container", a.Container, "instance", a.Instance, "error", err)
-		}
+		f.failed(ctx, a, "container was not bound", err)
 		f.step(manager.Event{Kind: manager.Bound, Container: a.Container, Init: init, Err: err})
 	case manager.Hasten:
 		n.Hasten(a.Instance, a.Container)
 	case manager.DeleteContainer:
-		f.delete(work, a, func() error { return n.DeleteContainer(work, a.Container) })
-		f.step(manager.Event{Kind: manager.Deleted, Container: a.Container})
+		err := f.delete(work, a, func() error { return n.DeleteContainer(work, a.Container) })
+		f.step(manager.Event{Kind: deletedOrNot(err), Container: a.Container, Err: err})
 	case manager.DeleteInstance:
-		f.delete(work, a, func() error { return n.DeleteInstance(work, a.Instance) })
-		f.step(manager.Event{Kind: manager.Deleted, Instance: a.Instance})
+		err := f.delete(work, a, func() error { return n.DeleteInstance(work, a.Instance) })
+		f.step(manager.Event{Kind: deletedOrNot(err), Instance: a.Instance, Err: err})
 	}
 }
 
-// delete tries a deletion until it succeeds or deleteAttempts are used up. Then the next start's cleaning-up has it.
-func (f *fleet) delete(work context.Context, a *manager.Action, try func() error) {
+// failed logs an action that failed: a warning, unless what it was for was given up meanwhile.
+func (f *fleet) failed(ctx context.Context, a *manager.Action, text string, err error) {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	f.mu.Lock()
+	wanted := f.manager.HasInstance(a.Instance) && (a.Container == "" || f.manager.HasContainer(a.Container))
+	f.mu.Unlock()
+	level := slog.LevelDebug
+	if wanted {
+		level = slog.LevelWarn
+	}
+	f.pool.config.Logger.Log(ctx, level, text, "instance", a.Instance, "container", a.Container,
+		"configuration", a.Configuration, "error", err)
+}
+
+func deletedOrNot(err error) manager.EventKind {
+	if err != nil {
+		return manager.NotDeleted
+	}
+	return manager.Deleted
+}
+
+// delete tries a deletion until it succeeds or deleteAttempts are used up: then the manager asks again later, and what is
+// left when the server ends the next one's cleaning-up has.
+func (f *fleet) delete(work context.Context, a *manager.Action, try func() error) error {
 	select {
 	case f.deletes <- struct{}{}:
 		defer func() { <-f.deletes }()
 	case <-work.Done():
-		return
+		return context.Cause(work)
 	}
 	pause := deletePause
 	for attempt := 1; ; attempt++ {
 		err := try()
 		if err == nil || work.Err() != nil {
-			return
+			return err
 		}
 		f.pool.config.Logger.Error("deletion failed", "instance", a.Instance, "container", a.Container, "attempt", attempt, "error", err)
 		if attempt == deleteAttempts {
-			return
+			return err
 		}
 		again := time.NewTimer(pause)
 		pause *= 2
@@ -265,7 +294,7 @@ func (f *fleet) delete(work context.Context, a *manager.Action, try func() error
 		case <-again.C:
 		case <-work.Done():
 			again.Stop()
-			return
+			return err
 		}
 	}
 }

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -63,7 +64,8 @@ type bench struct {
 	node   *node.Node
 	driver *fake.Driver
 	store  *store
-	stop   func() // ends Run and waits
+	end    func() error // ends Run and waits
+	stop   func()       // does so, and checks that nothing is left
 
 	mu     sync.Mutex
 	events []kiln.Event
@@ -78,6 +80,10 @@ func fakePython(name string) (kiln.Runtime, bool) {
 
 // newBench starts a pool; times are a real machine's: boot 60 ms, start 40 ms, 5 ms to delete.
 func newBench(t testing.TB, config fake.Config, change func(*manager.Settings)) *bench {
+	return newLoggedBench(t, nil, config, change)
+}
+
+func newLoggedBench(t testing.TB, log *slog.Logger, config fake.Config, change func(*manager.Settings)) *bench {
 	b := &bench{t: t, store: &store{held: map[kiln.Digest]int{}, seen: map[kiln.Digest]bool{}}}
 	if config.BootTime == nil {
 		config.BootTime = func(kiln.InstanceSpec) time.Duration { return 60 * time.Millisecond }
@@ -108,16 +114,19 @@ func newBench(t testing.TB, config fake.Config, change func(*manager.Settings)) 
 		change(&settings)
 	}
 	b.pool = New(Config{
-		Node: b.node, Emit: emit,
+		Node: b.node, Emit: emit, Logger: log,
 		Runtimes: func(string) (kiln.Runtime, bool, error) { return kiln.Runtime{Name: "python3.11"}, true, nil },
 		Fleets:   []FleetConfig{{Name: kiln.FleetLowVolume, Settings: settings}},
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- b.pool.Run(ctx) }()
-	b.stop = sync.OnceFunc(func() {
+	b.end = sync.OnceValue(func() error {
 		cancel()
-		if err := <-ended; err != nil {
+		return <-ended
+	})
+	b.stop = sync.OnceFunc(func() {
+		if err := b.end(); err != nil {
 			t.Error("run:", err)
 		}
 		b.nothingLeft()

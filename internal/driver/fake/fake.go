@@ -36,6 +36,8 @@ type Config struct {
 	Boot   func(kiln.InstanceSpec) error
 	Attach func(kiln.InstanceID, kiln.Digest) error
 	Start  func(kiln.ContainerSpec) error
+	// Delete fails the deletion of an instance or a container, which then stays as it is.
+	Delete func(kiln.InstanceID, kiln.ContainerID) error
 	// Bind is the function's own initialisation; BindError fails the step itself.
 	Bind      func(context.Context, *Guest, kiln.Binding) kiln.InitResult
 	BindError func(kiln.ContainerID) error
@@ -138,6 +140,11 @@ func (d *Driver) CreateInstance(ctx context.Context, spec kiln.InstanceSpec) err
 
 // DeleteInstance ends an instance with its containers, which takes DeleteTime.
 func (d *Driver) DeleteInstance(ctx context.Context, id kiln.InstanceID) error {
+	if d.c.Delete != nil {
+		if err := d.c.Delete(id, ""); err != nil {
+			return err
+		}
+	}
 	d.mu.Lock()
 	_, there := d.instances[id]
 	delete(d.instances, id)
@@ -308,6 +315,11 @@ func (d *Driver) handle(ctx context.Context, c *container, e *kiln.Delivery) kil
 
 // DeleteContainer ends a container, which takes DeleteTime.
 func (d *Driver) DeleteContainer(ctx context.Context, id kiln.ContainerID) error {
+	if d.c.Delete != nil {
+		if err := d.c.Delete("", id); err != nil {
+			return err
+		}
+	}
 	if d.remove(id) && d.c.DeleteTime != nil {
 		wait(ctx, d.c.DeleteTime())
 	}
