@@ -33,8 +33,9 @@ type container struct {
 	cancel   context.CancelCauseFunc // ends its creation
 	created  chan struct{}           // closed when its creation is over, well or not
 	ending   atomic.Bool             // it was asked to end: its exit is no news
-	once     sync.Once
-	end      error // valid after once
+	turn     chan struct{}           // one word for the one who dismantles it
+	silent   bool                    // guarded by turn: its processes, and all that served and read them, have ended
+	gone     bool                    // guarded by turn: nothing of it is left
 
 	// Written while it is created, by one goroutine; read by others after created is closed.
 	firstUID uint32
@@ -54,7 +55,7 @@ type container struct {
 func (d *Driver) CreateContainer(ctx context.Context, spec kiln.ContainerSpec) (int, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := &container{spec: spec, cancel: cancel, created: make(chan struct{}),
+	c := &container{spec: spec, cancel: cancel, created: make(chan struct{}), turn: make(chan struct{}, 1),
 		session: runtimeapi.New(runtimeapi.Config{Logger: d.c.Logger.With("container", string(spec.ID))})}
 	if err := d.admit(c); err != nil {
 		return 0, err
@@ -296,34 +297,75 @@ func (d *Driver) DeleteContainer(ctx context.Context, id kiln.ContainerID) error
 // errEnded is why a creation is given up.
 var errEnded = errors.New("the container was deleted")
 
-// endContainer ends a container in whatever state it is.
+// endContainer ends a container in whatever state it is. After an error it is still known, with all that is left of it, and
+// another attempt goes on; until one succeeds its range of user ids is nobody else's.
 func (d *Driver) endContainer(ctx context.Context, c *container) error {
 	c.ending.Store(true)
 	c.cancel(errEnded)
 	c.session.Close()
 	<-c.created
-	c.once.Do(func() { c.end = d.dismantle(ctx, c) })
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
+	if c.gone {
+		return nil
+	}
+	if err := d.dismantle(context.WithoutCancel(ctx), c); err != nil { // half removed is worse than late
+		return err
+	}
+	c.gone = true
 	d.mu.Lock()
 	delete(d.containers, c.spec.ID)
 	d.mu.Unlock()
 	c.instance.mu.Lock()
 	delete(c.instance.containers, c.spec.ID)
 	c.instance.mu.Unlock()
-	return c.end
+	return nil
 }
 
-// dismantle takes away what a container has, however far its creation came.
+// dismantle takes away what a container has, however far its creation came, its processes first: nothing that they may
+// still use is given back before they have ended. Each step may be repeated.
 func (d *Driver) dismantle(ctx context.Context, c *container) error {
-	ctx = context.WithoutCancel(ctx) // half removed is worse than late
-	var failed error
+	if !c.silent {
+		if err := c.silence(ctx); err != nil {
+			return err
+		}
+		c.silent = true
+	}
+	if c.group != nil {
+		if err := c.group.Remove(); err != nil {
+			return err
+		}
+	}
+	// The OCI runtime's own record: with its cgroups disabled and no hooks, deleting is removing it.
+	for _, dir := range []string{d.bundle(c.spec.ID), filepath.Join(d.ociRoot(), string(c.spec.ID))} {
+		if err := os.RemoveAll(dir); err != nil {
+			return kiln.Wrap(kiln.KindInternal, "container: delete container", "cannot remove the container's folder", err)
+		}
+	}
+	if c.firstUID != 0 {
+		d.ranges.Return(c.firstUID)
+	}
+	return nil
+}
+
+// silence ends a container's processes, and then what served and read them.
+func (c *container) silence(ctx context.Context) error {
 	if c.process != nil {
 		_ = c.process.Kill() // also before it joined its cgroup; gone already is as good
 	}
 	if c.group != nil {
-		failed = c.group.Kill(ctx)
+		if err := c.group.Kill(ctx); err != nil {
+			return err
+		}
 	}
 	if c.exited != nil {
-		<-c.exited
+		limit := time.NewTimer(2 * exitWait)
+		defer limit.Stop()
+		select {
+		case <-c.exited:
+		case <-limit.C:
+			return kiln.Errorf(kiln.KindInternal, "container: delete container", "the first process of container %s does not end", c.spec.ID)
+		}
 	}
 	if c.output != nil {
 		c.output.close()
@@ -341,17 +383,5 @@ func (d *Driver) dismantle(ctx context.Context, c *container) error {
 	if c.meter != nil {
 		c.meter.Close()
 	}
-	if c.group != nil {
-		failed = errors.Join(failed, c.group.Remove())
-	}
-	// The OCI runtime's own record: with its cgroups disabled and no hooks, deleting is removing it.
-	for _, dir := range []string{d.bundle(c.spec.ID), filepath.Join(d.ociRoot(), string(c.spec.ID))} {
-		if err := os.RemoveAll(dir); err != nil {
-			failed = errors.Join(failed, kiln.Wrap(kiln.KindInternal, "container: delete container", "cannot remove the container's folder", err))
-		}
-	}
-	if c.firstUID != 0 {
-		d.ranges.Return(c.firstUID)
-	}
-	return failed
+	return nil
 }

@@ -20,12 +20,19 @@ type instance struct {
 	group *sandbox.Group
 
 	mu         sync.Mutex
-	gone       bool                                   // guarded by mu; nothing more is let in
-	code       map[kiln.Digest]func() (string, error) // guarded by mu; attaches once, gives the folder
-	containers map[kiln.ContainerID]*container        // guarded by mu
+	gone       bool                            // guarded by mu; nothing more is let in
+	code       map[kiln.Digest]*attachment     // guarded by mu
+	containers map[kiln.ContainerID]*container // guarded by mu
+	mounting   sync.WaitGroup                  // mounts being made and taken away; none begins once gone is set
 
-	ending sync.Once
-	end    error // valid after ending
+	turn  chan struct{} // one word for the one who dismantles it
+	ended bool          // guarded by turn: nothing of it is left
+}
+
+// attachment is a package in the code cache, or on its way there.
+type attachment struct {
+	done chan struct{} // closed when it is mounted, or failed to be
+	err  error         // valid after done
 }
 
 // machineID is the file that says which instance a container is in.
@@ -39,7 +46,7 @@ func (d *Driver) CreateInstance(ctx context.Context, spec kiln.InstanceSpec) err
 		return err
 	}
 	i := &instance{spec: spec, dir: filepath.Join(d.stage, "instances", string(spec.ID)), group: group,
-		code: map[kiln.Digest]func() (string, error){}, containers: map[kiln.ContainerID]*container{}}
+		code: map[kiln.Digest]*attachment{}, containers: map[kiln.ContainerID]*container{}, turn: make(chan struct{}, 1)}
 	d.mu.Lock()
 	taken := d.instances[spec.ID] != nil
 	if !taken && !d.closed {
@@ -88,54 +95,72 @@ func (d *Driver) AttachPackage(_ context.Context, id kiln.InstanceID, digest kil
 	return err
 }
 
-// attach gives the folder of a package in the instance's code cache, mounting it on first use.
+// attach gives the folder of a package in the instance's code cache, mounting it on first use. A failed mount is told to
+// all who waited for it, and not remembered.
 func (i *instance) attach(digest kiln.Digest, dir string) (string, error) {
 	const op = "container: attach package"
 	if !filepath.IsLocal(string(digest)) || filepath.Base(string(digest)) != string(digest) {
 		return "", kiln.Errorf(kiln.KindInvalid, op, "%q is no digest", digest)
 	}
+	target := filepath.Join(i.dir, "code", string(digest))
 	i.mu.Lock()
-	once := i.code[digest]
-	if once == nil {
-		target := filepath.Join(i.dir, "code", string(digest))
-		once = sync.OnceValues(func() (string, error) {
-			if err := os.Mkdir(target, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-				return "", kiln.Wrap(kiln.KindInternal, op, "cannot make a folder in the code cache", err)
-			}
-			return target, sandbox.BindReadOnly(dir, target)
-		})
-		i.code[digest] = once
-	}
-	gone := i.gone
-	i.mu.Unlock()
-	if gone {
+	if i.gone {
+		i.mu.Unlock()
 		return "", kiln.Errorf(kiln.KindNotFound, op, "instance %s is gone", i.spec.ID)
 	}
-	folder, err := once()
-	if err != nil { // another attempt may do better
+	if a := i.code[digest]; a != nil {
+		i.mu.Unlock()
+		<-a.done
+		return target, a.err
+	}
+	a := &attachment{done: make(chan struct{})}
+	i.code[digest] = a
+	i.mounting.Add(1)
+	i.mu.Unlock()
+	defer i.mounting.Done()
+	if err := os.Mkdir(target, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		a.err = kiln.Wrap(kiln.KindInternal, op, "cannot make a folder in the code cache", err)
+	} else {
+		a.err = sandbox.BindReadOnly(dir, target)
+	}
+	if a.err != nil {
 		i.mu.Lock()
 		delete(i.code, digest)
 		i.mu.Unlock()
 	}
-	return folder, err
+	close(a.done)
+	return target, a.err
 }
 
-// DeleteInstance ends the instance's containers and takes its cgroup, its mounts and its folder away.
+// DeleteInstance ends the instance's containers and takes its cgroup, its mounts and its folder away. After an error it is
+// still known, with all that is left of it, and another attempt goes on.
 func (d *Driver) DeleteInstance(ctx context.Context, id kiln.InstanceID) error {
 	i := d.instance(id)
 	if i == nil {
 		return nil
 	}
-	i.ending.Do(func() { i.end = d.endInstance(ctx, i) })
+	i.mu.Lock()
+	i.gone = true
+	i.mu.Unlock()
+	i.turn <- struct{}{}
+	defer func() { <-i.turn }()
+	if i.ended {
+		return nil
+	}
+	if err := d.endInstance(context.WithoutCancel(ctx), i); err != nil {
+		return err
+	}
+	i.ended = true
 	d.mu.Lock()
 	delete(d.instances, id)
 	d.mu.Unlock()
-	return i.end
+	return nil
 }
 
+// endInstance dismantles an instance into which nothing more is let. Each step may be repeated.
 func (d *Driver) endInstance(ctx context.Context, i *instance) error {
+	i.mounting.Wait()
 	i.mu.Lock()
-	i.gone = true
 	var containers []*container
 	for _, c := range i.containers {
 		containers = append(containers, c)
@@ -148,10 +173,17 @@ func (d *Driver) endInstance(ctx context.Context, i *instance) error {
 		ending.Go(func() { errs[n] = d.endContainer(ctx, c) })
 	}
 	ending.Wait()
-	failed := errors.Join(errs...)
-	failed = errors.Join(failed, i.group.Kill(ctx), i.group.Remove(), sandbox.UnmountBelow(i.dir))
-	if err := os.RemoveAll(i.dir); err != nil {
-		failed = errors.Join(failed, kiln.Wrap(kiln.KindInternal, "container: delete instance", "cannot remove the instance's folder", err))
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
-	return failed
+	if err := i.group.Kill(ctx); err != nil {
+		return err
+	}
+	if err := errors.Join(i.group.Remove(), sandbox.UnmountBelow(i.dir)); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(i.dir); err != nil {
+		return kiln.Wrap(kiln.KindInternal, "container: delete instance", "cannot remove the instance's folder", err)
+	}
+	return nil
 }
