@@ -42,7 +42,7 @@ type stream struct {
 	request kiln.RequestID // of the execution that runs, or ran last; guarded by mu
 	start   string         // the version whose START line is still to be written; guarded by mu
 	partial []byte         // a line whose end has not come; guarded by mu
-	early   []byte         // printed before there was a log; guarded by mu
+	early   []byte         // printed before the first START line; guarded by mu
 	usage   kiln.Usage     // at the end of the last execution; guarded by mu
 }
 
@@ -89,30 +89,28 @@ func (v *Invoker) Output(id kiln.ContainerID, text []byte) {
 	s.write(text)
 }
 
-// begin marks the start of an execution. What the container printed before its first one comes first, under its request;
-// a line the execution before left open is closed under that one's.
+// begin marks the start of an execution. A line the execution before left open is closed under that one's request.
 func (s *stream) begin(version *kiln.Version, request kiln.RequestID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first := s.log == nil
-	if first {
+	if s.log == nil {
 		s.log = s.ledger.Log(version.Account, version.Function)
 	}
 	s.flush(time.Now())
 	s.request, s.start = request, version.Number
-	if first {
-		s.write(s.early)
-		s.flush(time.Now())
-		s.early = nil
-	}
 }
 
-// open writes the START line when it has not been written. mu is held.
+// open writes the START line when it has not been written. What the container printed before its first execution follows,
+// so that it belongs to the request that waited for it, and to its tail. mu is held.
 func (s *stream) open(now time.Time) {
-	if s.start != "" {
-		s.log.Start(now, s.id, s.request, s.start)
-		s.start = ""
+	if s.start == "" {
+		return
 	}
+	s.log.Start(now, s.id, s.request, s.start)
+	s.start = ""
+	s.write(s.early)
+	s.flush(now)
+	s.early = nil
 }
 
 // forgo takes a start back: the code never saw the event, and another container may.
