@@ -2,6 +2,7 @@ package code
 
 import (
 	"bytes"
+	"cmp"
 	"container/list"
 	"context"
 	"crypto/sha256"
@@ -16,12 +17,17 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"kiln"
 )
 
 const (
-	// DefaultCacheBytes bounds all unpacked packages of a node together, in bytes on disk.
+	// DefaultCacheBytes bounds all unpacked packages of a node that nobody holds, together with those that are held, in
+	// bytes on disk. What is held is kept even beyond it.
 	DefaultCacheBytes = 10 << 30
+	// DefaultReserveBytes is the free disk that packages beyond the bound leave alone.
+	DefaultReserveBytes = 512 << 20
 	// FetchLimit bounds one fetch with its unpacking.
 	FetchLimit = 5 * time.Minute
 	// MaxFetches bounds the packages fetched and unpacked at the same time; others wait their turn.
@@ -37,8 +43,14 @@ type Fetch func(ctx context.Context, digest kiln.Digest) (io.ReadCloser, error)
 
 // CacheConfig says how a cache behaves.
 type CacheConfig struct {
-	// MaxBytes bounds all unpacked packages, in bytes on disk. DefaultCacheBytes when zero.
+	// MaxBytes bounds all unpacked packages, in bytes on disk: those nobody holds make room, those that are held may take
+	// more. DefaultCacheBytes when zero.
 	MaxBytes int64
+	// ReserveBytes is the free disk that packages beyond MaxBytes leave alone; DefaultReserveBytes when zero. A package
+	// that would take of it is refused.
+	ReserveBytes int64
+	// Free tells how much of the disk under a folder is free, in bytes; nil asks the file system.
+	Free func(dir string) (int64, error)
 	// Limits bound one package.
 	Limits Limits
 	// Seal takes the write bits of everything unpacked away: for a node whose driver runs code as the node's own user
@@ -68,6 +80,8 @@ type Cache struct {
 	slots map[kiln.Digest]*slot // guarded by mu
 	idle  *list.List            // of *slot, ready and held by nobody, most recently used first; guarded by mu
 	used  int64                 // bytes of all slots but leaving ones; guarded by mu
+	// filling is how many of them are still being written, so that the disk does not show them yet; guarded by mu
+	filling int64
 }
 
 type slotState uint8
@@ -107,8 +121,10 @@ type Entry struct {
 // Kinds: KindUnavailable (disk full), KindInternal.
 func OpenCache(dir string, fetch Fetch, config CacheConfig) (*Cache, error) {
 	const op = "code: open cache"
-	if config.MaxBytes == 0 {
-		config.MaxBytes = DefaultCacheBytes
+	config.MaxBytes = cmp.Or(config.MaxBytes, DefaultCacheBytes)
+	config.ReserveBytes = cmp.Or(config.ReserveBytes, DefaultReserveBytes)
+	if config.Free == nil {
+		config.Free = freeDisk
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, diskError(op, err)
@@ -119,9 +135,10 @@ func OpenCache(dir string, fetch Fetch, config CacheConfig) (*Cache, error) {
 		return nil, diskError(op, err)
 	}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
-	if err := c.makeRoom(0); err != nil { // the bound may have become smaller
-		return nil, err
-	}
+	c.mu.Lock()
+	leaving := c.shrink() // the bound may have become smaller
+	c.mu.Unlock()
+	c.leave(leaving)
 	return c, nil
 }
 
@@ -141,6 +158,13 @@ func (c *Cache) Used() (entries int, size int64) {
 	return len(c.slots), c.used
 }
 
+// Over gives by how many bytes what is held is beyond the bound; 0 when it is not.
+func (c *Cache) Over() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(0, c.used-c.config.MaxBytes)
+}
+
 // Has says whether a package is there, unpacked.
 func (c *Cache) Has(digest kiln.Digest) bool {
 	c.mu.Lock()
@@ -152,7 +176,7 @@ func (c *Cache) Has(digest kiln.Digest) bool {
 // Acquire gives the unpacked package and holds it. The first to ask makes it be fetched and unpacked; all who ask
 // meanwhile wait for the same work, and one who gives up does not end it for the others. Blocks until then or until ctx
 // ends. May be repeated. Kinds: KindNotFound, KindInvalid (not a package), KindCorrupt (not the digest's bytes; nothing
-// is kept), KindUnavailable (disk full, the cache full of held entries, or ctx ended), KindInternal.
+// is kept), KindUnavailable (the cache is full of held entries and the disk nearly so, or ctx ended), KindInternal.
 func (c *Cache) Acquire(ctx context.Context, digest kiln.Digest) (Entry, error) {
 	const op = "code: acquire package"
 	if _, ok := parseDigest(digest); !ok {
@@ -222,12 +246,15 @@ func (c *Cache) entry(s *slot) (Entry, error) {
 	return e, nil
 }
 
+// release lets a slot go. Beyond the bound what nobody holds any more leaves at once.
 func (c *Cache) release(s *slot) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if s.holders--; s.holders == 0 && s.state == slotReady {
 		s.place = c.idle.PushFront(s)
 	}
+	leaving := c.shrink()
+	c.mu.Unlock()
+	c.leave(leaving)
 }
 
 // fill does the work of one slot and tells those who wait.
@@ -237,6 +264,7 @@ func (c *Cache) fill(s *slot) {
 	size, err := c.unpackOne(ctx, s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.filling -= s.bytes
 	if err != nil {
 		c.used -= s.bytes
 		s.bytes, s.err = 0, err
@@ -329,33 +357,46 @@ func (c *Cache) download(ctx context.Context, digest kiln.Digest, work string) (
 	return f, size, func() { f.Close() }, nil
 }
 
-// reserve counts n bytes for the slot, removing idle entries to make room.
+// reserve counts n bytes for the slot, which is being filled, and removes idle entries to make room. Beyond the bound,
+// where all that is left is held, the disk decides.
 func (c *Cache) reserve(s *slot, n int64) error {
-	if err := c.makeRoom(n); err != nil {
-		return err
-	}
+	const op = "code: make room"
 	c.mu.Lock()
+	c.used += n
+	leaving := c.shrink()
+	over := c.used > c.config.MaxBytes
 	s.bytes = n
+	c.filling += n
+	filling := c.filling
 	c.mu.Unlock()
+	c.leave(leaving)
+	if !over {
+		return nil
+	}
+	free, err := c.config.Free(c.dir)
+	if err != nil {
+		return kiln.Wrap(kiln.KindInternal, op, "The disk under the code cache does not say what is free.", err)
+	}
+	if free-filling < c.config.ReserveBytes {
+		return kiln.Errorf(kiln.KindUnavailable, op, "The node's code cache is full of packages in use, and its disk has no room for more.")
+	}
 	return nil
 }
 
-// makeRoom counts n bytes more and removes the least recently used idle entries until the bound holds.
-func (c *Cache) makeRoom(n int64) error {
-	c.mu.Lock()
-	c.used += n
-	var leaving []*slot
+// shrink takes the least recently used idle entries out until the bound holds or none is left, and gives them to leave.
+// Called with mu held.
+func (c *Cache) shrink() (leaving []*slot) {
 	for c.used > c.config.MaxBytes && c.idle.Len() > 0 {
 		s := c.idle.Remove(c.idle.Back()).(*slot)
 		s.place, s.state, s.done = nil, slotLeaving, make(chan struct{})
 		c.used -= s.bytes
 		leaving = append(leaving, s)
 	}
-	full := n > 0 && c.used > c.config.MaxBytes
-	if full {
-		c.used -= n
-	}
-	c.mu.Unlock()
+	return leaving
+}
+
+// leave removes entries that shrink took out.
+func (c *Cache) leave(leaving []*slot) {
 	for _, s := range leaving {
 		c.discard(s.digest)
 		c.mu.Lock()
@@ -363,10 +404,6 @@ func (c *Cache) makeRoom(n int64) error {
 		close(s.done)
 		c.mu.Unlock()
 	}
-	if full {
-		return kiln.Errorf(kiln.KindUnavailable, "code: make room", "The node's code cache is full of packages in use.")
-	}
-	return nil
 }
 
 // completion is what a completion file holds.
@@ -460,6 +497,15 @@ func (c *Cache) readCompletion(name string) (size int64, ok bool) {
 }
 
 func (c *Cache) path(digest kiln.Digest) string { return filepath.Join(c.dir, string(digest)) }
+
+// freeDisk is what the file system of a folder has free for us, in bytes.
+func freeDisk(dir string) (int64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, err
+	}
+	return int64(fs.Bavail) * int64(fs.Bsize), nil
+}
 
 // bootID names the machine's present boot. Empty where there is no way to know: then nothing survives a restart.
 func bootID() string {

@@ -123,7 +123,7 @@ func (s *server) openKeeping(ctx context.Context) (err error) {
 		return err
 	}
 	if s.cache, err = code.OpenCache(s.dir.in("cache/packages"), s.packages.OpenChecked, code.CacheConfig{
-		MaxBytes: s.cfg.CodeCache << 20, Seal: s.cfg.Driver == "process", Logger: s.log.With("room", "code"),
+		MaxBytes: s.cfg.CodeCache << 20, ReserveBytes: s.cfg.cacheReserve(), Seal: s.cfg.Driver == "process", Logger: s.log.With("room", "code"),
 	}); err != nil {
 		return err
 	}
@@ -142,6 +142,14 @@ func (s *server) openKeeping(ctx context.Context) (err error) {
 		ConcurrencyLimit: s.cfg.ConcurrencyAccount, Logger: s.log.With("room", "registry"),
 	})
 	return err
+}
+
+// cacheReserve is the free disk that unpacked packages leave alone, in bytes.
+func (c *Config) cacheReserve() int64 {
+	if c.DiskReserve == 0 {
+		return -1 // none; 0 would be the cache's own default
+	}
+	return c.DiskReserve << 20
 }
 
 // engineReserve is the free disk the engine leaves alone, in bytes: half of disk.reserve, so that what the doors let in
