@@ -35,7 +35,8 @@ func TestMain(m *testing.M) {
 		os.Exit(42)
 	case "wait":
 		fmt.Println("up", os.Getpid(), strings.Join(os.Args[1:], " "))
-		select {}
+		<-time.After(time.Minute) // to be ended meanwhile
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
@@ -431,8 +432,14 @@ func TestProcess(t *testing.T) {
 	if err := sleeper.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if n := KillStrays("1000.125"); n != 1 {
+	// The kernel tells Go of the start a moment before it shows the new command line.
+	n := 0
+	for deadline := time.Now().Add(10 * time.Second); n == 0 && time.Now().Before(deadline); {
+		n = KillStrays("1000.125")
+	}
+	if n != 1 {
 		t.Errorf("%d strays", n)
+		_ = sleeper.Process.Kill()
 	}
 	_ = sleeper.Wait() // reaped already
 }

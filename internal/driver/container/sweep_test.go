@@ -66,7 +66,9 @@ func traces(t testing.TB, name, dir string) map[string]int {
 		t.Fatal(err)
 	}
 	for _, p := range processes {
-		if b, err := os.ReadFile(p); err == nil && strings.Contains(string(b), name) {
+		// One that has ended and waits to be reaped has no command line; on cgroup v2 it keeps its cgroup's name.
+		line, err := os.ReadFile(filepath.Join(filepath.Dir(p), "cmdline"))
+		if b, err2 := os.ReadFile(p); err == nil && err2 == nil && len(line) > 0 && strings.Contains(string(b), name) {
 			found["processes"]++
 		}
 	}
