@@ -23,20 +23,29 @@ let socket;
 let rest = null; // bytes read and not yet used
 let respond = null; // takes the next response
 
+// What is read lands in one buffer that is used again: a stream's own buffering costs as much as all else here.
 function connect(api) {
   const at = api.lastIndexOf(':');
-  socket = net.connect({ host: api.slice(0, at), port: Number(api.slice(at + 1)), noDelay: true });
-  socket.on('data', take);
+  socket = net.connect({
+    host: api.slice(0, at), port: Number(api.slice(at + 1)), noDelay: true,
+    onread: {
+      buffer: Buffer.allocUnsafe(65536),
+      callback: (size, buffer) => { reader(buffer.subarray(0, size)); return true; },
+    },
+  });
   socket.on('end', () => process.exit(0));
   socket.on('error', () => process.exit(1));
 }
 
+let reader = take; // takes what was read; the bytes are the buffer's, and overwritten by the next read
+
 function take(chunk) {
-  rest = rest === null ? chunk : Buffer.concat([rest, chunk]);
-  while (rest !== null) {
-    const end = rest.indexOf('\r\n\r\n');
-    if (end < 0) return;
-    const lines = rest.toString('utf8', 0, end).split('\r\n');
+  let bytes = rest === null ? chunk : Buffer.concat([rest, chunk]);
+  rest = null;
+  while (bytes !== null) {
+    const end = bytes.indexOf('\r\n\r\n');
+    if (end < 0) break;
+    const lines = bytes.toString('utf8', 0, end).split('\r\n');
     const headers = {};
     for (let i = 1; i < lines.length; i++) {
       const colon = lines[i].indexOf(':');
@@ -44,31 +53,31 @@ function take(chunk) {
     }
     const length = Number(headers['content-length'] || 0);
     const stop = end + 4 + length;
-    if (rest.length < stop) {
-      if (length > 65536) gather(rest, stop);
-      return;
+    if (bytes.length < stop) {
+      if (length > 65536) {
+        gather(Buffer.from(bytes), stop);
+        return;
+      }
+      break;
     }
-    const body = rest.toString('utf8', end + 4, stop);
-    rest = rest.length > stop ? rest.subarray(stop) : null;
+    const body = bytes.toString('utf8', end + 4, stop);
+    bytes = bytes.length > stop ? bytes.subarray(stop) : null;
     respond(Number(lines[0].slice(9, 12)), headers, body);
   }
+  if (bytes !== null) rest = Buffer.from(bytes);
 }
 
 // gather collects a large body without joining at every piece.
 function gather(first, want) {
   const pieces = [first];
   let have = first.length;
-  const more = (chunk) => {
-    pieces.push(chunk);
+  reader = (chunk) => {
+    pieces.push(Buffer.from(chunk));
     have += chunk.length;
     if (have < want) return;
-    socket.off('data', more);
-    socket.on('data', take);
-    rest = null;
+    reader = take;
     take(Buffer.concat(pieces));
   };
-  socket.off('data', take);
-  socket.on('data', more);
 }
 
 function post(where, body, headers = '', then = '', done = undefined) {
@@ -288,8 +297,10 @@ function responseStream(finish) {
 let handler;
 let current = null; // the invocation that runs: { id, finish, whenEmpty }
 
+// fixed is what of every context is the same; the environment is slow to ask.
+let fixed;
+
 function contextOf(headers, invocation) {
-  const env = process.env;
   const deadline = Number(headers['lambda-runtime-deadline-ms']);
   const parsed = (name) => (headers[name] ? JSON.parse(headers[name]) : undefined);
   const waits = { yes: true };
@@ -304,11 +315,11 @@ function contextOf(headers, invocation) {
     done,
     succeed: (result) => done(null, result),
     fail: (error) => done(error === undefined || error === null ? 'handled' : error),
-    functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
-    functionName: env.AWS_LAMBDA_FUNCTION_NAME,
-    memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
-    logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME,
-    logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME,
+    functionVersion: fixed.functionVersion,
+    functionName: fixed.functionName,
+    memoryLimitInMB: fixed.memoryLimitInMB,
+    logGroupName: fixed.logGroupName,
+    logStreamName: fixed.logStreamName,
     clientContext: parsed('lambda-runtime-client-context'),
     identity: parsed('lambda-runtime-cognito-identity'),
     invokedFunctionArn: headers['lambda-runtime-invoked-function-arn'],
@@ -413,6 +424,13 @@ function become(binding) {
     process.env.NODE_PATH = `/opt/nodejs/node${major}/node_modules:/opt/nodejs/node_modules:/var/runtime/node_modules`;
   }
   require('module')._initPaths();
+  fixed = {
+    functionVersion: process.env.AWS_LAMBDA_FUNCTION_VERSION,
+    functionName: process.env.AWS_LAMBDA_FUNCTION_NAME,
+    memoryLimitInMB: process.env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
+    logGroupName: process.env.AWS_LAMBDA_LOG_GROUP_NAME,
+    logStreamName: process.env.AWS_LAMBDA_LOG_STREAM_NAME,
+  };
   const root = process.env.LAMBDA_TASK_ROOT || '/var/task';
   try {
     process.chdir(root);
