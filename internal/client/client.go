@@ -165,7 +165,7 @@ func (c *Client) List(ctx context.Context, kind string, query url.Values, limit 
 		if limit > 0 && len(items) >= limit {
 			return items[:limit], nil
 		}
-		if page.Next == "" || len(page.Items) == 0 {
+		if page.Next == "" || page.Next == q.Get("next") { // an empty page may go on, but not in a circle
 			return items, nil
 		}
 		q.Set("next", page.Next)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -35,7 +37,7 @@ func TestListPages(t *testing.T) {
 		if !strings.Contains(r.Header.Get("Authorization"), "/us-east-1/kiln/aws4_request") || r.URL.Query().Get("function") != "f" {
 			t.Errorf("asked %s with %s", r.URL, r.Header.Get("Authorization"))
 		}
-		page := map[string]string{"": `{"items":[1,2],"next":"b"}`, "b": `{"items":[3]}`}[r.URL.Query().Get("next")]
+		page := map[string]string{"": `{"items":[1,2],"next":"a"}`, "a": `{"items":[],"next":"b"}`, "b": `{"items":[3],"next":"b"}`}[r.URL.Query().Get("next")]
 		fmt.Fprint(w, page)
 	})
 	for limit, want := range map[int]int{0: 3, 2: 2, 9: 3} {
@@ -80,6 +82,20 @@ func TestFiles(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := ReadAddress(dir); kiln.KindOf(err) != kiln.KindNotFound {
 		t.Errorf("nothing there: %v", err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadAddress(file); kiln.KindOf(err) != kiln.KindInvalid || !strings.Contains(err.Error(), file+" is no folder") {
+		t.Errorf("no folder: %v", err)
+	}
+	for cause, want := range map[syscall.Errno]kiln.Kind{syscall.EACCES: kiln.KindDenied, syscall.EMFILE: kiln.KindUnavailable} {
+		err := cannotOpen("op", dir, "name", &fs.PathError{Op: "open", Path: "name", Err: cause})
+		if kiln.KindOf(err) != want || strings.Contains(err.Error(), "run this as the user") != (cause == syscall.EACCES) ||
+			want == kiln.KindUnavailable && !strings.Contains(err.Error(), cause.Error()) {
+			t.Errorf("%v: %v", cause, err)
+		}
 	}
 	b, err := json.Marshal(Address{Endpoint: "http://h:1", PID: 7})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"kiln"
 )
@@ -56,7 +57,7 @@ func read(data, name string, into any) error {
 		return kiln.Errorf(kiln.KindNotFound, op, "no Kiln runs with the data folder %s; start one with `kiln serve --data %s`, or give --endpoint", data, data)
 	}
 	if err != nil {
-		return kiln.Wrap(kiln.KindDenied, op, "cannot open "+filepath.Join(data, name)+"; run this as the user that runs the server", err)
+		return cannotOpen(op, data, name, err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxFileBytes))
@@ -67,4 +68,20 @@ func read(data, name string, into any) error {
 		return kiln.Wrap(kiln.KindCorrupt, op, filepath.Join(data, name)+" is damaged; restart the server", err)
 	}
 	return nil
+}
+
+// cannotOpen says why a file that may be there cannot be opened, and what to do.
+func cannotOpen(op, data, name string, err error) error {
+	path := filepath.Join(data, name)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return kiln.Wrap(kiln.KindDenied, op, "may not read "+path+"; run this as the user that runs the server", err)
+	case errors.Is(err, syscall.ENOTDIR):
+		return kiln.Wrap(kiln.KindInvalid, op, data+" is no folder; give a server's data folder with --data", err)
+	}
+	cause := err
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		cause = e.Err
+	}
+	return kiln.Wrap(kiln.KindUnavailable, op, "cannot open "+path+": "+cause.Error(), err)
 }
