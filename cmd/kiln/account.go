@@ -22,7 +22,10 @@ func (a *app) accountCommand() *cobra.Command {
 					Account string `json:"account"`
 				}
 				req := client.Request{Method: http.MethodPost, Path: "/kiln/v1/accounts"}
-				if err := cl.JSON(c.Context(), req, struct{}{}, &made); err != nil {
+				done := a.progress("making an account")
+				err = cl.JSON(c.Context(), req, struct{}{}, &made)
+				done()
+				if err != nil {
 					return err
 				}
 				return a.createKey(c, cl, made.Account)
@@ -61,7 +64,10 @@ func (a *app) keyCommand() *cobra.Command {
 func (a *app) createKey(c *cobra.Command, cl *client.Client, account string) error {
 	var made client.Credentials
 	req := client.Request{Method: http.MethodPost, Path: "/kiln/v1/keys"}
-	if err := cl.JSON(c.Context(), req, map[string]string{"account": account}, &made); err != nil {
+	done := a.progress("making a key")
+	err := cl.JSON(c.Context(), req, map[string]string{"account": account}, &made)
+	done()
+	if err != nil {
 		return err
 	}
 	if made.AccessKeyID == "" {

@@ -23,9 +23,9 @@ const (
 
 // wishes are what the flags of deploy ask for; empty and zero values leave things as they are.
 type wishes struct {
-	name, runtime, handler, description string
-	memory, timeout                     int32
-	environment                         map[string]string
+	name, runtime, handler, description, architecture string
+	memory, timeout                                   int32
+	environment                                       map[string]string
 }
 
 func (a *app) deployCommand() *cobra.Command {
@@ -50,6 +50,7 @@ func (a *app) deployCommand() *cobra.Command {
 	f.StringVar(&w.name, "name", "", "the function's name (default: from the path)")
 	f.StringVar(&w.runtime, "runtime", "", "AWS's identifier, e.g. python3.12, nodejs22.x, provided.al2023")
 	f.StringVar(&w.handler, "handler", "", "what to call, e.g. lambda_function.lambda_handler")
+	f.StringVar(&w.architecture, "architecture", "", "x86_64 or arm64 (default: what a program is built for, otherwise the server's)")
 	f.StringVar(&w.description, "description", "", "a sentence about it")
 	f.Int32Var(&w.memory, "memory", 0, "memory in MiB (128 unless given)")
 	f.Int32Var(&w.timeout, "timeout", 0, "the most an execution may take, in seconds (3 unless given)")
@@ -82,6 +83,7 @@ func (a *app) deploy(ctx context.Context, from string, w wishes) error {
 	if w.name == "" {
 		return mistake("the path gives no name for the function; give --name")
 	}
+	w.architecture = cmp.Or(w.architecture, p.architecture)
 	cl, err := a.connect()
 	if err != nil {
 		return err
@@ -136,8 +138,8 @@ func (d *deployment) create(ctx context.Context) error {
 		Runtime:      types.Runtime(runtime),
 		Handler:      &handler,
 	}
-	if d.packed.arm64 {
-		in.Architectures = []types.Architecture{types.ArchitectureArm64}
+	if d.architecture != "" {
+		in.Architectures = []types.Architecture{types.Architecture(d.architecture)}
 	}
 	if d.memory > 0 {
 		in.MemorySize = &d.memory
@@ -188,8 +190,8 @@ func (d *deployment) update(ctx context.Context, was *lambda.GetFunctionConfigur
 		in.Environment, more = &types.Environment{Variables: d.environment}, true
 	}
 	code := &lambda.UpdateFunctionCodeInput{FunctionName: &d.name, ZipFile: d.packed.zip}
-	if d.packed.arm64 {
-		code.Architectures = []types.Architecture{types.ArchitectureArm64}
+	if d.architecture != "" {
+		code.Architectures = []types.Architecture{types.Architecture(d.architecture)}
 	}
 	if _, err := d.lambda.UpdateFunctionCode(ctx, code); err != nil || !more {
 		return err

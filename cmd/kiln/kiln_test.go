@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"kiln"
 	"kiln/internal/client"
@@ -178,11 +180,15 @@ func TestDeploy(t *testing.T) {
 	var sent struct {
 		FunctionName, Runtime, Handler string
 		MemorySize                     int
+		Architectures                  []string
 		Environment                    struct{ Variables map[string]string }
 		Code                           struct{ ZipFile []byte }
 	}
 	if err := json.Unmarshal(s.body(create), &sent); err != nil {
 		t.Fatal(err)
+	}
+	if sent.Architectures != nil { // the server takes its own: a script runs on either
+		t.Errorf("sent the architectures %q, which nobody gave", sent.Architectures)
 	}
 	if sent.FunctionName != "hello-there" || sent.Runtime != "python3.12" || sent.Handler != "app.go" || sent.MemorySize != 256 || sent.Environment.Variables["A"] != "b=c" {
 		t.Errorf("sent %+v", sent)
@@ -190,6 +196,103 @@ func TestDeploy(t *testing.T) {
 	r, err := zip.NewReader(bytes.NewReader(sent.Code.ZipFile), int64(len(sent.Code.ZipFile)))
 	if err != nil || len(r.File) != 2 || r.File[0].Name != "app.py" || r.File[1].Name != "lib/a.py" {
 		t.Errorf("the zip: %v, %v", err, r)
+	}
+}
+
+// TestDeployArchitecture shows that a program's machine is told, and that the user's word is stronger.
+func TestDeployArchitecture(t *testing.T) {
+	const create, get = "POST /2015-03-31/functions", "GET /2015-03-31/functions/prog/configuration"
+	const active = `{"FunctionArn":"arn:x","State":"Active","LastUpdateStatus":"Successful"}`
+	program := filepath.Join(t.TempDir(), "prog")
+	elf := append([]byte("\x7fELF\x02\x01\x01"), make([]byte, 20)...)
+	elf[18] = 183
+	if err := os.WriteFile(program, elf, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for flags, want := range map[string]string{"": `["arm64"]`, "--architecture=x86_64": `["x86_64"]`} {
+		s := newStranger(t, map[string]func(http.ResponseWriter){})
+		s.answers[create] = func(w http.ResponseWriter) { s.answers[get] = say(active); io.WriteString(w, active) }
+		if status, _, errs := call(t, "", nil, append([]string{"deploy", program, "--data", s.data}, strings.Fields(flags)...)...); status != 0 {
+			t.Errorf("status %d, err %q", status, errs)
+		}
+		if body := string(s.body(create)); !strings.Contains(body, `"Architectures":`+want) {
+			t.Errorf("%q: %s is missing in %.300s", flags, want, body)
+		}
+	}
+}
+
+// TestProgress shows that every command that asks a slow server says so after a second.
+func TestProgress(t *testing.T) {
+	for _, args := range [][]string{{"rm", "f"}, {"rm", "i-0123456789abcdef"}, {"account", "create"}, {"account", "ls"},
+		{"key", "create", "--account", "1"}, {"key", "ls"}, {"ls", "events"}, {"ls", "functions"}, {"invoke", "f"}} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			t.Parallel()
+			told := &teller{told: make(chan struct{})}
+			s := newStranger(t, nil)
+			s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				select {
+				case <-told.told:
+				case <-time.After(10 * time.Second):
+				}
+				http.Error(w, `{"message":"slow"}`, http.StatusInternalServerError)
+			})
+			a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: told, getenv: func(string) string { return "" }}
+			a.run(t.Context(), append(args, "--data", s.data))
+			select {
+			case <-told.told:
+			default:
+				t.Error("nothing was told")
+			}
+		})
+	}
+}
+
+// teller closes told when a progress line is written.
+type teller struct {
+	once sync.Once
+	told chan struct{}
+}
+
+func (w *teller) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), "…") {
+		w.once.Do(func() { close(w.told) })
+	}
+	return len(b), nil
+}
+
+// TestEventsShowTheNewest shows that a limit cuts the oldest events, although the server lists them oldest first, and
+// that the last hour is looked at first.
+func TestEventsShowTheNewest(t *testing.T) {
+	s := newStranger(t, nil)
+	var asked []string
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		asked = append(asked, q.Get("since"))
+		from := 0
+		if q.Get("next") != "" {
+			from = 500
+		}
+		if since, err := time.Parse(time.RFC3339, q.Get("since")); err == nil && time.Since(since) < 2*time.Hour {
+			io.WriteString(w, `{"items":[{"kind":"event 999"}]}`)
+			return
+		}
+		var items []string
+		for i := range 500 {
+			items = append(items, fmt.Sprintf(`{"kind":"event %d"}`, from+i))
+		}
+		next := map[int]string{0: "n", 500: ""}[from]
+		fmt.Fprintf(w, `{"items":[%s],"next":%q}`, strings.Join(items, ","), next)
+	})
+	status, out, errs := call(t, "", nil, "ls", "events", "--limit", "2", "--data", s.data)
+	if status != 0 || !strings.Contains(out, "event 998") || !strings.Contains(out, "event 999") || strings.Contains(out, "event 997") {
+		t.Errorf("status %d, err %q, out:\n%s", status, errs, out)
+	}
+	if len(asked) != 3 || asked[0] == "" || asked[1] == "" || asked[1] != asked[2] {
+		t.Errorf("asked since %q", asked)
+	}
+	_, out, _ = call(t, "", nil, "ls", "events", "--limit", "1", "--data", s.data)
+	if len(asked) != 4 || !strings.Contains(out, "event 999") {
+		t.Errorf("the last hour is not enough: asked since %q", asked)
 	}
 }
 
@@ -227,8 +330,15 @@ func TestPack(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, err = pack(program)
-	if err != nil || p.name != "prog" || len(p.files) != 1 || p.files[0] != "bootstrap" {
+	if err != nil || p.name != "prog" || len(p.files) != 1 || p.files[0] != "bootstrap" || p.architecture != "" {
 		t.Errorf("a program packs as %+v, %v", p, err)
+	}
+	for machine, want := range map[byte]string{62: "x86_64", 183: "arm64"} {
+		elf := append([]byte("\x7fELF\x02\x01\x01"), make([]byte, 20)...)
+		elf[18] = machine
+		if got := architectureOf(elf); got != want {
+			t.Errorf("a program for machine %d is for %q, want %q", machine, got, want)
+		}
 	}
 	if err := os.Symlink("/etc/passwd", filepath.Join(one, "out")); err != nil {
 		t.Fatal(err)

@@ -1,16 +1,21 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/spf13/cobra"
+
+	"kiln/internal/client"
 )
 
 // columns gives, for each kind of thing, the members its table shows, dots going inside.
@@ -64,7 +69,7 @@ func (a *app) lsCommand() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.IntVar(&limit, "limit", 100, "the most to list; 0 lists all")
+	f.IntVar(&limit, "limit", 100, "the most to list, the newest; 0 lists all")
 	f.StringVar(&function, "function", "", "only of this function")
 	f.StringVar(&account, "account", "", "only of this account (the operator sees all)")
 	f.StringVar(&since, "since", "", "only after this time (RFC 3339)")
@@ -79,12 +84,42 @@ func (a *app) list(c *cobra.Command, kind string, q url.Values, limit int) error
 		return err
 	}
 	done := a.progress("listing " + kind)
-	items, err := cl.List(c.Context(), kind, q, limit)
+	var items []json.RawMessage
+	whole := true
+	if kind == "events" && limit > 0 { // the one list whose oldest come first
+		items, whole, err = newest(c.Context(), cl, kind, q, limit)
+	} else {
+		items, err = cl.List(c.Context(), kind, q, limit)
+	}
 	done()
 	if err != nil {
 		return err
 	}
+	if !whole {
+		a.say("there are more than %d %s; those shown are not the newest: give a later --since", maxNewest, kind)
+	}
 	return a.printItems(kind, items)
+}
+
+// maxNewest bounds the items that are read to find the newest ones.
+const maxNewest = 100_000
+
+// newest gives the newest items of a list that begins with the oldest: it looks at the last hour, then the last day, then
+// at everything, unless q says since when. whole is false when it did not get to the end.
+func newest(ctx context.Context, cl *client.Client, kind string, q url.Values, limit int) (items []json.RawMessage, whole bool, err error) {
+	for _, back := range []time.Duration{time.Hour, 24 * time.Hour, 0} {
+		window := maps.Clone(q)
+		if !q.Has("since") && back > 0 {
+			window.Set("since", time.Now().Add(-back).UTC().Format(time.RFC3339))
+		}
+		if items, err = cl.List(ctx, kind, window, maxNewest); err != nil {
+			return nil, false, err
+		}
+		if len(items) >= limit || q.Has("since") {
+			break
+		}
+	}
+	return items[max(len(items)-limit, 0):], len(items) < maxNewest, nil
 }
 
 func (a *app) listFunctions(c *cobra.Command, limit int) error {

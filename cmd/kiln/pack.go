@@ -30,8 +30,8 @@ type packed struct {
 	// files holds the names in the package; source gives the start of one.
 	files  []string
 	source func(name string) []byte
-	// arm64 is true when the package's bootstrap is built for that machine.
-	arm64 bool
+	// architecture is AWS's word for the machine the package's bootstrap is built for; empty when it tells none.
+	architecture string
 }
 
 // pack makes a package of a folder, a zip or a single file. The same content gives the same bytes: entries are sorted,
@@ -65,7 +65,7 @@ func pack(from string) (*packed, error) {
 			from, len(p.zip), kiln.MaxPackageZipBytes)
 	}
 	p.name = functionName(base)
-	p.arm64 = isARM64(p.source("bootstrap"))
+	p.architecture = architectureOf(p.source("bootstrap"))
 	return p, nil
 }
 
@@ -238,8 +238,10 @@ func packZip(from string, size int64) (*packed, error) {
 	return p, nil
 }
 
-// isARM64 reports whether the start of a file is a program for that machine.
-func isARM64(start []byte) bool {
-	return len(start) >= 20 && bytes.HasPrefix(start, []byte("\x7fELF")) &&
-		elf.Machine(uint16(start[18])|uint16(start[19])<<8) == elf.EM_AARCH64
+// architectureOf gives AWS's word for the machine a program is built for, by the start of its file; empty when it is none.
+func architectureOf(start []byte) string {
+	if len(start) < 20 || !bytes.HasPrefix(start, []byte("\x7fELF")) {
+		return ""
+	}
+	return map[elf.Machine]string{elf.EM_X86_64: "x86_64", elf.EM_AARCH64: "arm64"}[elf.Machine(uint16(start[18])|uint16(start[19])<<8)]
 }

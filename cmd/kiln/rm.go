@@ -29,12 +29,14 @@ func (a *app) rmCommand() *cobra.Command {
 			}
 			id := regexp.MustCompile(`^[ic]-[0-9a-f]{16}$`)
 			for _, name := range args {
+				done := a.progress("removing " + name)
 				if id.MatchString(name) {
 					kind := map[byte]string{'i': "instances", 'c': "containers"}[name[0]]
 					err = cl.JSON(c.Context(), client.Request{Method: http.MethodDelete, Path: "/kiln/v1/" + kind + "/" + name}, nil, nil)
 				} else {
 					_, err = cl.Lambda().DeleteFunction(c.Context(), &lambda.DeleteFunctionInput{FunctionName: aws.String(name)})
 				}
+				done()
 				if err != nil {
 					return cl.Explain(err)
 				}
