@@ -47,17 +47,6 @@ func NewCounter(limit int) *Counter {
 // under what is reserved.
 func (c *Counter) Unreserved() int { return c.limit - c.reserved }
 
-// Running is how many executions the account has now.
-func (c *Counter) Running() int {
-	n := c.unreserved
-	for _, f := range c.functions {
-		if f.reserved >= 0 {
-			n += f.running
-		}
-	}
-	return n
-}
-
 // Grant is one execution admitted; give it back with Release, once.
 type Grant struct{ function *function }
 

@@ -99,13 +99,6 @@ func OpenStore(dir string, config Config) (*Store, error) {
 	return s, nil
 }
 
-// Used gives the number of packages and their bytes.
-func (s *Store) Used() (packages int, size int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.sizes), s.used
-}
-
 // Put keeps what r gives, at most limit bytes, and gives its digest and size. When it returns the package is on disk,
 // synced. Putting the same bytes again is no error and heals a damaged file. Blocks for r and the disk.
 // Kinds: KindTooLarge, KindLimit (the store is full), KindUnavailable (disk full, r broke off, or ctx ended), KindInternal.
@@ -334,12 +327,6 @@ func parseDigest(d kiln.Digest) (key [sha256.Size]byte, ok bool) {
 	}
 	_, err := hex.Decode(key[:], []byte(d))
 	return key, err == nil
-}
-
-// DigestOf gives the digest of bytes at hand.
-func DigestOf(b []byte) kiln.Digest {
-	sum := sha256.Sum256(b)
-	return kiln.Digest(hex.EncodeToString(sum[:]))
 }
 
 func corrupt(op string, digest kiln.Digest) error {

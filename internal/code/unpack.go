@@ -3,7 +3,6 @@ package code
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,18 +17,9 @@ const (
 	modeDir  = 0o755
 )
 
-// Unpack unpacks a package into an empty folder. Nothing is written outside of it, whatever the zip holds. After an error
-// the folder may hold a part, for the caller to remove. Blocks for the disk; nothing is synced.
-// Kinds: KindInvalid as CheckZip, KindUnavailable (disk full, or ctx ended), KindInternal.
-func Unpack(ctx context.Context, zip io.ReaderAt, size int64, into *os.Root, limits Limits) (Contents, error) {
-	p, err := newPlan(zip, size, limits)
-	if err != nil {
-		return Contents{}, err
-	}
-	return p.Contents, p.unpack(ctx, into, false)
-}
-
-// unpack carries the plan out. With seal the write bits are taken away at the end.
+// unpack carries the plan out in an empty folder. Nothing is written outside of it, whatever the zip holds. After an error
+// the folder may hold a part, for the caller to remove. With seal the write bits are taken away at the end. Blocks for the
+// disk; nothing is synced. Kinds: KindUnavailable (disk full, or ctx ended), KindInternal.
 func (p *plan) unpack(ctx context.Context, into *os.Root, seal bool) error {
 	const op = "code: unpack package"
 	for _, dir := range p.dirs {

@@ -222,10 +222,6 @@ func (s *Signed) bodyIs(declared string) bool {
 
 // hash gives the body's SHA-256 in hexadecimal.
 func (s *Signed) hash(text *[64]byte) {
-	if s.BodyHash != nil {
-		hex.Encode(text[:], s.BodyHash[:])
-		return
-	}
 	sum := sha256.Sum256(s.Body)
 	hex.Encode(text[:], sum[:])
 }

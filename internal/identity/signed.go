@@ -26,10 +26,8 @@ type Signed struct {
 	Host string
 	// Fields are all other header fields, in the order they came.
 	Fields []Field
-	// Body is the whole body, unless BodyHash is set.
+	// Body is the whole body.
 	Body []byte
-	// BodyHash, when not nil, is the body's SHA-256, for a body that was hashed while it was read.
-	BodyHash *[32]byte
 }
 
 // FromHTTP gives the view of a request of net/http. The body, already read, is given apart.
@@ -59,16 +57,6 @@ func (s *Signed) field(name string) (string, bool) {
 		}
 	}
 	return "", false
-}
-
-// Service gives the name of the service the signature claims to be for, before anything is verified: it tells which door
-// the request is for. Empty when there is no signature.
-func (s *Signed) Service() string {
-	c, err := s.claim()
-	if err != nil {
-		return ""
-	}
-	return c.service
 }
 
 // Caller is who signed a request.

@@ -52,7 +52,7 @@ func TestCheckTexts(t *testing.T) {
 		"runes":    {with(func(in *CreateFunctionRequest) { in.Description = new(strings.Repeat("é", 256)) }), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := Validate(c.in)
+			err := validate(c.in)
 			if c.want == "" {
 				if err != nil {
 					t.Fatal(err)
@@ -70,13 +70,21 @@ func TestCheckTexts(t *testing.T) {
 	}
 }
 
+// validate checks an input as Decode does.
+func validate(input any) error {
+	if err := check(input.(checked)); err != nil {
+		return err
+	}
+	return nil
+}
+
 // Shows that a message stays bounded however much is wrong.
 func TestCheckIsBounded(t *testing.T) {
 	var many []Filter
 	for range 10 * maxViolations {
 		many = append(many, Filter{Pattern: new(strings.Repeat("x", 2*maxShownBytes))})
 	}
-	err := Validate(&CreateEventSourceMappingRequest{FunctionName: new("f"), FilterCriteria: &FilterCriteria{Filters: many}})
+	err := validate(&CreateEventSourceMappingRequest{FunctionName: new("f"), FilterCriteria: &FilterCriteria{Filters: many}})
 	if n := len(err.Error()); n > maxViolations*(maxShownBytes+256) {
 		t.Errorf("a message of %d bytes", n)
 	}

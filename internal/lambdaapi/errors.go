@@ -55,18 +55,8 @@ func ErrorNamed(code string) (ErrorShape, bool) {
 	return s, ok
 }
 
-// EncodeError writes an error answer. Extra are further members, such as Reason; one that the shape sends as a header
-// (retryAfterSeconds) is sent as one. A code nobody knows is answered with status 500: use ErrorShape.Encode for one
-// with a status of its own. A failed connection is passed over: there is nobody left to tell.
-func EncodeError(w http.ResponseWriter, requestID, code, message string, extra map[string]any) {
-	s, ok := ErrorNamed(code)
-	if !ok {
-		s = ErrorShape{Code: code, Status: http.StatusInternalServerError, MessageMember: "message", Type: "Service"}
-	}
-	s.Encode(w, requestID, message, extra)
-}
-
-// Encode writes an error answer of this shape, as EncodeError does.
+// Encode writes an error answer of this shape. Extra are further members, such as Reason; one that the shape sends as a
+// header (retryAfterSeconds) is sent as one. A failed connection is passed over: there is nobody left to tell.
 func (s ErrorShape) Encode(w http.ResponseWriter, requestID, message string, extra map[string]any) {
 	body := make(map[string]any, 2+len(extra))
 	if s.Type != "" {

@@ -15,7 +15,6 @@ package lambdaapi
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"iter"
 	"net/http"
 	"net/url"
@@ -70,19 +69,6 @@ func Decode(op *Operation, params map[string]string, query url.Values, header ht
 		return nil, err
 	}
 	return input, nil
-}
-
-// Validate checks AWS's constraints on an input struct. Errors: KindInvalid with Reason "ValidationException" and AWS's
-// text. Asking it about anything else is our own mistake and panics.
-func Validate(input any) error {
-	in, ok := input.(checked)
-	if !ok {
-		panic(fmt.Sprintf("lambdaapi: %T is no input", input))
-	}
-	if err := check(in); err != nil {
-		return err
-	}
-	return nil
 }
 
 // The media types of answers.

@@ -121,7 +121,7 @@ func (e *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	op, params, ok := Route(r.Method, r.URL.EscapedPath(), r.URL.Query())
 	if !ok {
 		e.err = fmt.Errorf("no route for %s %s", r.Method, r.URL)
-		EncodeError(w, "id", "UnknownOperationException", "", nil)
+		ErrorShape{Code: "UnknownOperationException", Status: http.StatusNotFound}.Encode(w, "id", "", nil)
 		return
 	}
 	body := make([]byte, max(0, r.ContentLength))

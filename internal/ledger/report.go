@@ -24,12 +24,6 @@ func AppendEnd(b []byte, id kiln.RequestID) []byte {
 	return append(append(b, "END RequestId: "...), id...)
 }
 
-// AppendInitStart appends the line that opens an initialisation. runtime is AWS's identifier, e.g. "python3.12".
-func AppendInitStart(b []byte, runtime, arn string) []byte {
-	b = append(append(b, "INIT_START Runtime Version: "...), runtime...)
-	return append(append(b, "\tRuntime Version ARN: "...), arn...)
-}
-
 // AppendReport appends the line that sums an execution up: times in ms with two decimals, memory in MB rounded up, each
 // field ended by a tab.
 func AppendReport(b []byte, r *kiln.Record) []byte {
