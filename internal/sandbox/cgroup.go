@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -186,10 +187,7 @@ func (t *Tree) Group(names ...string) (*Group, error) {
 	for c, root := range t.roots {
 		g.paths[c] = filepath.Join(root, g.inner)
 	}
-	paths := make(map[string]string, len(g.paths)) // the manager changes the map it is given
-	for c, p := range g.paths {
-		paths[c] = p
-	}
+	paths := maps.Clone(g.paths) // the manager changes the map it is given
 	m, err := manager.NewWithPaths(&cgroups.Cgroup{Path: "/" + g.inner, Resources: &cgroups.Resources{SkipDevices: true}}, paths)
 	if err != nil {
 		return nil, kiln.Wrap(kiln.KindInternal, op, "cannot manage the cgroup", err)
