@@ -160,6 +160,7 @@ const (
 	EventContainerFail      EventKind = "container.fail"
 	EventCodeFetch          EventKind = "code.fetch"
 	EventCodeAttach         EventKind = "code.attach"
+	EventCodeDetach         EventKind = "code.detach"
 	// EventStartBreach: an execution's code started later than the bound of its acquisition path; the cause has the stages.
 	EventStartBreach EventKind = "start.breach"
 )

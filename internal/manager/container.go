@@ -253,6 +253,22 @@ func (m *Manager) deleted(now time.Time, e Event) {
 	}
 }
 
+// detached takes the word that a package left an instance's code cache. A start on its way there brings it back.
+func (m *Manager) detached(e Event) {
+	in := m.instances[e.Instance]
+	if in == nil {
+		return
+	}
+	delete(in.packages, e.Package)
+	coming := slices.ContainsFunc(in.claims, func(s *start) bool { return s.group.need.Package == e.Package }) ||
+		slices.ContainsFunc(in.containers, func(c *container) bool {
+			return c.state != kiln.ContainerGone && c.group != nil && c.group.need.Package == e.Package
+		})
+	if !coming {
+		m.index.Drop(&in.place, e.Package)
+	}
+}
+
 // removeContainer forgets a container of which nothing is left and gives its room back.
 func (m *Manager) removeContainer(now time.Time, c *container) {
 	in := c.in

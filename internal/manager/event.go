@@ -19,6 +19,7 @@ const (
 	Bound                           // Container, Init, Err
 	Deleted                         // Instance or Container: nothing of it is left
 	NotDeleted                      // Instance or Container, Err: something of it may be left
+	Detached                        // Instance, Package: it left the code cache
 	Exited                          // Instance, Container, Cause: it ended by itself
 	Asked                           // Instance or Container, Cause: the operator wants it deleted
 	Drain                           // Instance, Cause: take no new work, end when idle
@@ -43,6 +44,7 @@ type Event struct {
 	PID       int
 	BootID    string
 	Cause     string
+	Package   kiln.Digest
 	Version   kiln.VersionID
 	Settings  *Settings
 }

@@ -124,6 +124,8 @@ func (m *Manager) Step(now time.Time, e Event) []Action {
 		m.deleted(now, e)
 	case NotDeleted:
 		m.notDeleted(now, e)
+	case Detached:
+		m.detached(e)
 	case Exited, Asked:
 		m.lost(now, e)
 	case Drain:

@@ -292,7 +292,10 @@ func (w *model) disturb() {
 	w.t.Helper()
 	containers, _ := w.m.ContainerPage(&Mark{}, nil)
 	instances, _ := w.m.InstancePage(&Mark{}, nil)
-	switch kind := w.r.IntN(7); {
+	switch kind := w.r.IntN(8); {
+	case kind == 7 && len(instances) > 0:
+		in := instances[w.r.IntN(len(instances))]
+		w.step(Event{Kind: Detached, Instance: in.ID, Package: kiln.Digest(fmt.Sprint("package", w.r.IntN(4)))})
 	case kind == 0 && len(containers) > 0:
 		w.step(Event{Kind: Exited, Container: containers[w.r.IntN(len(containers))].ID, Cause: "test"})
 	case kind == 1 && len(containers) > 0:

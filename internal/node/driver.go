@@ -57,6 +57,15 @@ type Resizer interface {
 	Resize(ctx context.Context, id kiln.ContainerID, amounts kiln.Amounts) error
 }
 
+// Detacher is what a driver adds that can take a package out of an instance's code cache again. Without it packages stay
+// until their instance ends.
+type Detacher interface {
+	// DetachPackage undoes AttachPackage; the folder is not read any more when it returns. It is not called while a
+	// container of the instance uses the package, nor at once with AttachPackage of the same. May be repeated; what is not
+	// attached, and an unknown instance, is no error. Blocks shortly. Kinds: KindInternal: the package is still attached.
+	DetachPackage(ctx context.Context, id kiln.InstanceID, digest kiln.Digest) error
+}
+
 // Checker is what a driver adds that can look at its instances from outside (R46).
 type Checker interface {
 	// Check gives what of an instance is there and of no use: the instance alone, or those of its containers of which

@@ -58,12 +58,15 @@ func (n *Node) environment(runtime kiln.Runtime, b *Bind, now time.Time) map[str
 
 // emit tells what happened to the code or the container of b.
 func (n *Node) emit(kind kiln.EventKind, cause string, b *Bind) {
-	if n.config.Emit == nil {
-		return
-	}
-	n.config.Emit(kiln.Event{
+	n.config.emit(kiln.Event{
 		Time: kiln.Time{Time: time.Now()}, Kind: kind, Cause: cause,
 		RequestID: b.RequestID, Account: b.Version.Account, Function: b.Version.Function, Version: b.Version.Number,
 		Package: b.Version.Package, Node: n.config.ID, Instance: b.Instance, Container: b.Container,
 	})
+}
+
+func (c *Config) emit(e kiln.Event) {
+	if c.Emit != nil {
+		c.Emit(e)
+	}
 }

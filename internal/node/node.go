@@ -6,8 +6,8 @@
 // the starts a request waits for go before those that only refill a pool.
 //
 // Package pool calls everything but Execute, which package invoke calls with a container it leases. All methods may be
-// called at once. Locks, outermost first: none is taken with another held; mu guards the table of instances, each
-// instance's own mu its code cache. No lock is held while the driver or the cache works.
+// called at once. There is one lock, mu, over the table of instances and their code caches, and the gate's own, never taken
+// together. Neither is held while the driver or the cache works.
 package node
 
 import (
@@ -22,10 +22,19 @@ import (
 
 // Cache gives packages unpacked on this node.
 type Cache interface {
-	// Acquire gives the read-only folder of an unpacked package and keeps it there until release is called. fetched is
-	// true when it had to be brought from the store. Blocks for that; one fetch of a package at a time. Kinds: KindNotFound,
-	// KindCorrupt, KindUnavailable.
-	Acquire(ctx context.Context, digest kiln.Digest) (dir string, fetched bool, release func(), err error)
+	// Acquire gives an unpacked package and keeps it there until its Release is called. Blocks for its fetch; one fetch of a
+	// package at a time. Kinds: KindNotFound, KindCorrupt, KindUnavailable.
+	Acquire(ctx context.Context, digest kiln.Digest) (Package, error)
+	// Over gives by how many bytes what is held is beyond the cache's bound. Does not block.
+	Over() int64
+}
+
+// Package is an unpacked package that is held.
+type Package struct {
+	Dir     string // read-only
+	Bytes   int64  // on disk
+	Fetched bool   // it had to be brought from the store
+	Release func() // lets it go; called once
 }
 
 // Bounds on the work a node does at once.
@@ -43,8 +52,11 @@ type Config struct {
 	// Runtimes finds the language runtime of this node by its own name ("python3.11", "nodejs20", "provided").
 	Runtimes func(name string) (kiln.Runtime, bool)
 	// Emit is told of fetches and attachments. It must not block nor call back.
-	Emit   func(kiln.Event)
-	Logger *slog.Logger
+	Emit func(kiln.Event)
+	// Detached is told of a package that left an instance's code cache before it can be attached again; nil tells nobody. It
+	// must not block nor call back.
+	Detached func(kiln.InstanceID, kiln.Digest)
+	Logger   *slog.Logger
 	// Rand is where ids come from: crypto/rand.Reader, or a seeded source in tests. Safe for use by many goroutines.
 	Rand io.Reader
 	// Starts bounds boots and prepares at once; DefaultStarts when 0.
@@ -57,8 +69,10 @@ type Node struct {
 	starts *gate
 
 	mu        sync.Mutex
-	instances map[kiln.InstanceID]*instance      // guarded by mu
-	fresh     map[kiln.ContainerID]*kiln.Binding // bindings of containers started afresh, until bound; guarded by mu
+	instances map[kiln.InstanceID]*instance        // guarded by mu
+	places    map[kiln.ContainerID]kiln.InstanceID // the instance of each container; guarded by mu
+	uses      uint64                               // packages let go so far, which orders them; guarded by mu
+	fresh     map[kiln.ContainerID]*kiln.Binding   // bindings of containers started afresh, until bound; guarded by mu
 }
 
 // New makes a node over a driver.
@@ -73,6 +87,7 @@ func New(config Config) *Node {
 		config:    config,
 		starts:    newGate(config.Starts),
 		instances: make(map[kiln.InstanceID]*instance),
+		places:    make(map[kiln.ContainerID]kiln.InstanceID),
 		fresh:     make(map[kiln.ContainerID]*kiln.Binding),
 	}
 }
@@ -121,7 +136,9 @@ func (n *Node) BootInstance(ctx context.Context, b Boot) (bootID string, err err
 		return "", err
 	}
 	n.mu.Lock()
-	n.instances[b.ID] = &instance{id: b.ID, packages: make(map[kiln.Digest]*attachment)}
+	n.instances[b.ID] = &instance{
+		id: b.ID, containers: make(map[kiln.ContainerID]*attachment), packages: make(map[kiln.Digest]*attachment),
+	}
 	n.mu.Unlock()
 	return uuid, nil
 }
@@ -152,9 +169,17 @@ func (n *Node) PrepareContainer(ctx context.Context, p Prepare) (pid int, err er
 	if !ok {
 		return 0, kiln.Errorf(kiln.KindNotFound, "node: prepare container", "No runtime %s on this node.", p.Runtime)
 	}
+	n.enter(p.Instance, p.ID)
+	defer func() {
+		if err != nil {
+			n.leave(ctx, p.ID)
+		}
+	}()
 	spec := kiln.ContainerSpec{ID: p.ID, Instance: p.Instance, Runtime: runtime}
 	if p.Fresh != nil {
-		if spec.Fresh, err = n.binding(ctx, runtime, p.Fresh); err != nil {
+		b := *p.Fresh
+		b.Container = p.ID
+		if spec.Fresh, err = n.binding(ctx, runtime, &b); err != nil {
 			return 0, err
 		}
 	}
@@ -227,7 +252,11 @@ func (n *Node) DeleteContainer(ctx context.Context, id kiln.ContainerID) error {
 	n.mu.Lock()
 	delete(n.fresh, id)
 	n.mu.Unlock()
-	return n.config.Driver.DeleteContainer(ctx, id)
+	if err := n.config.Driver.DeleteContainer(ctx, id); err != nil {
+		return err
+	}
+	n.leave(ctx, id)
+	return nil
 }
 
 // DeleteInstance ends an instance with all it holds; it may be repeated.
@@ -238,9 +267,33 @@ func (n *Node) DeleteInstance(ctx context.Context, id kiln.InstanceID) error {
 	n.mu.Lock()
 	in := n.instances[id]
 	delete(n.instances, id)
+	if in != nil {
+		for container := range in.containers {
+			delete(n.places, container)
+		}
+	}
 	n.mu.Unlock()
 	if in != nil {
-		in.release()
+		n.release(in)
 	}
 	return nil
+}
+
+// enter notes a container that is about to be, so that it can use packages.
+func (n *Node) enter(instance kiln.InstanceID, id kiln.ContainerID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if in := n.instances[instance]; in != nil { // otherwise the driver says so
+		in.containers[id] = nil
+		n.places[id] = instance
+	}
+}
+
+// leave forgets a container of which nothing is left: it uses no package any more.
+func (n *Node) leave(ctx context.Context, id kiln.ContainerID) {
+	n.mu.Lock()
+	instance := n.places[id]
+	delete(n.places, id)
+	n.mu.Unlock()
+	n.let(ctx, instance, id, true)
 }

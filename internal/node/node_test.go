@@ -22,37 +22,46 @@ type shelf struct {
 	mu      sync.Mutex
 	fetches int
 	held    int
+	bytes   int64 // of each package
+	bound   int64 // of what is held
 	err     error
 }
 
-func (s *shelf) Acquire(_ context.Context, digest kiln.Digest) (string, bool, func(), error) {
+func (s *shelf) Over() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(0, int64(s.held)*s.bytes-s.bound)
+}
+
+func (s *shelf) Acquire(_ context.Context, digest kiln.Digest) (Package, error) {
 	time.Sleep(10 * time.Millisecond)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		return "", false, nil, s.err
+		return Package{}, s.err
 	}
 	s.fetches++
 	s.held++
-	return "/packages/" + string(digest), s.fetches == 1, func() {
+	return Package{Dir: "/packages/" + string(digest), Bytes: s.bytes, Fetched: s.fetches == 1, Release: func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.held--
-	}, nil
+	}}, nil
 }
 
 type fixture struct {
 	*Node
-	shelf *shelf
+	shelf  *shelf
+	driver *fake.Driver
 
 	mu     sync.Mutex
 	events []kiln.Event
 }
 
 func newFixture(config fake.Config) *fixture {
-	f := &fixture{shelf: &shelf{}}
+	f := &fixture{shelf: &shelf{bound: 1 << 60}, driver: fake.New(config)}
 	f.Node = New(Config{
-		ID: "n", Region: "eu-central-1", Driver: fake.New(config), Cache: f.shelf, Rand: rand.Reader,
+		ID: "n", Region: "eu-central-1", Driver: f.driver, Cache: f.shelf, Rand: rand.Reader,
 		Runtimes: func(name string) (kiln.Runtime, bool) {
 			kind := kiln.RuntimeManaged
 			if name == "provided" {
@@ -226,4 +235,118 @@ func TestGate(t *testing.T) {
 			t.Errorf("a refill waited %s beside a bind", waited)
 		}
 	})
+}
+
+// Packages no container uses are detached, the longest unused first, as soon as there are more of them than an instance
+// may keep; those in use stay, however many they are (R24 R31).
+func TestUnusedPackagesAreDetached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(fake.Config{})
+		ctx := t.Context()
+		if _, err := f.BootInstance(ctx, Boot{ID: "i"}); err != nil {
+			t.Fatal(err)
+		}
+		var used []kiln.ContainerID
+		for n := range 2*UnusedPackages + 5 {
+			used = append(used, f.bound(t, "i", kiln.Digest(fmt.Sprintf("p%02d", n))))
+		}
+		if got := len(f.Packages("i")); got != len(used) {
+			t.Fatalf("%d packages of %d in use", got, len(used))
+		}
+		for _, id := range used {
+			if err := f.DeleteContainer(ctx, id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := f.driver.Attached("i")
+		if len(got) != UnusedPackages || got[0] != kiln.Digest(fmt.Sprintf("p%02d", UnusedPackages+5)) || f.shelf.held != UnusedPackages {
+			t.Errorf("kept %v, %d held", got, f.shelf.held)
+		}
+		f.bound(t, "i", got[0]) // in use again, so that it is not the next to go
+		f.DeleteContainer(ctx, f.bound(t, "i", "another"))
+		if now := f.driver.Attached("i"); now[0] != "another" || now[1] != got[0] {
+			t.Errorf("after one more: %v", now)
+		}
+	})
+}
+
+// While the node's cache is beyond its bound no instance keeps a package it does not use, whosever that is, so that one
+// account's packages do not take the room of another's; a large one goes by its bytes (R31 R34).
+func TestUnusedPackagesMakeRoomOnTheNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(fake.Config{})
+		f.shelf.bytes, f.shelf.bound = 100, 350
+		ctx := t.Context()
+		for _, id := range []kiln.InstanceID{"mine", "yours"} {
+			if _, err := f.BootInstance(ctx, Boot{ID: id}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var used []kiln.ContainerID
+		for _, digest := range []kiln.Digest{"a", "b", "c"} {
+			used = append(used, f.bound(t, "mine", digest))
+		}
+		for _, id := range used[:2] {
+			f.DeleteContainer(ctx, id)
+		}
+		f.bound(t, "yours", "d")
+		if mine, yours := fmt.Sprint(f.driver.Attached("mine")), fmt.Sprint(f.driver.Attached("yours")); mine != "[b c]" || yours != "[d]" {
+			t.Errorf("mine %s, yours %s", mine, yours)
+		}
+		for _, digest := range []kiln.Digest{"e", "f"} {
+			f.bound(t, "yours", digest)
+		}
+		if mine := fmt.Sprint(f.driver.Attached("mine")); mine != "[c]" || f.shelf.held != 4 {
+			t.Errorf("mine %s, %d held", mine, f.shelf.held)
+		}
+		f.shelf.bytes, f.shelf.bound = UnusedBytes+1, 100*UnusedBytes
+		f.DeleteContainer(ctx, f.bound(t, "yours", "large"))
+		if yours := fmt.Sprint(f.driver.Attached("yours")); yours != "[d e f]" {
+			t.Errorf("yours %s", yours)
+		}
+	})
+}
+
+// Starts and ends of many containers with few packages, while the cache is always too full: what a container is bound to is
+// never detached (the driver panics), and nothing is held at the end.
+func TestDetachUnderLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(fake.Config{})
+		f.shelf.bytes, f.shelf.bound = 1, 0
+		ctx := t.Context()
+		if _, err := f.BootInstance(ctx, Boot{ID: "i"}); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for g := range 8 {
+			wg.Go(func() {
+				for n := range 50 {
+					id := f.bound(t, "i", kiln.Digest(fmt.Sprint("p", (g*n)%3)))
+					time.Sleep(time.Duration(g+n%7) * time.Millisecond)
+					if err := f.DeleteContainer(ctx, id); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if f.shelf.held != 0 || len(f.driver.Attached("i")) != 0 || len(f.places) != 0 {
+			t.Errorf("%d held, attached %v, %d containers known", f.shelf.held, f.driver.Attached("i"), len(f.places))
+		}
+	})
+}
+
+// bound makes a container bound to a package.
+func (f *fixture) bound(t *testing.T, instance kiln.InstanceID, digest kiln.Digest) kiln.ContainerID {
+	t.Helper()
+	id := f.NewContainerID()
+	if _, err := f.PrepareContainer(t.Context(), Prepare{ID: id, Instance: instance, Runtime: "python3.11"}); err != nil {
+		t.Error(err)
+	}
+	v := *version
+	v.Package = digest
+	if r, err := f.BindContainer(t.Context(), Bind{Container: id, Instance: instance, Runtime: "python3.11", Version: &v}); err != nil || r.Failure != nil {
+		t.Error(err, r.Failure)
+	}
+	return id
 }

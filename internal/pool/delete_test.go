@@ -108,3 +108,34 @@ func TestDeletedSpareIsNoWarning(t *testing.T) {
 		}
 	})
 }
+
+// A package that its instance had to let go is no longer in that instance's code cache, for the choice and for whoever
+// looks; its next container brings it back (R24 R25).
+func TestDetachedPackage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, fake.Config{}, nil)
+		defer b.stop()
+		v := b.version("a", "one")
+		first := b.invoke(v)
+		b.store.over.Store(1)
+		if err := b.pool.DeleteContainer(first.lease.Container); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if held := b.store.held[v.Package]; held != 0 || b.kinds(kiln.EventCodeDetach) != 1 {
+			t.Errorf("held %d times, %d times detached, where no container uses it and the node is full", held, b.kinds(kiln.EventCodeDetach))
+		}
+		for _, in := range b.pool.Instances() {
+			if len(in.CodeCache) > 0 {
+				t.Errorf("code cache of %s: %v", in.ID, in.CodeCache)
+			}
+		}
+		again := b.invoke(v)
+		if again.err != nil || again.lease.Path != kiln.PathAccountInstance || again.lease.Instance != first.lease.Instance {
+			t.Errorf("again by %s on %s: %v", again.lease.Path, again.lease.Instance, again.err)
+		}
+		if held := b.store.held[v.Package]; held != 1 {
+			t.Errorf("held %d times while a container uses it", held)
+		}
+	})
+}

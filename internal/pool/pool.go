@@ -207,6 +207,13 @@ func (p *Pool) lost(exit kiln.Exit, cause string) {
 	}
 }
 
+// Detached tells that a package left an instance's code cache: the node's Detached calls it.
+func (p *Pool) Detached(instance kiln.InstanceID, digest kiln.Digest) {
+	for _, f := range p.fleets {
+		f.step(manager.Event{Kind: manager.Detached, Instance: instance, Package: digest})
+	}
+}
+
 // Forget lets idle containers of a version go that is gone or superseded; busy ones follow when they end.
 func (p *Pool) Forget(version kiln.VersionID) {
 	for _, f := range p.fleets {

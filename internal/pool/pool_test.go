@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,15 +21,18 @@ import (
 type store struct {
 	pause time.Duration
 	err   error
+	over  atomic.Int64 // bytes beyond the bound
 
 	mu   sync.Mutex
 	held map[kiln.Digest]int
 	seen map[kiln.Digest]bool
 }
 
-func (s *store) Acquire(ctx context.Context, digest kiln.Digest) (string, bool, func(), error) {
+func (s *store) Over() int64 { return s.over.Load() }
+
+func (s *store) Acquire(ctx context.Context, digest kiln.Digest) (node.Package, error) {
 	if s.err != nil {
-		return "", false, nil, s.err
+		return node.Package{}, s.err
 	}
 	s.mu.Lock()
 	first := !s.seen[digest]
@@ -38,11 +42,11 @@ func (s *store) Acquire(ctx context.Context, digest kiln.Digest) (string, bool, 
 	if first {
 		time.Sleep(s.pause)
 	}
-	return "/packages/" + string(digest), first, func() {
+	return node.Package{Dir: "/packages/" + string(digest), Fetched: first, Release: func() {
 		s.mu.Lock()
 		s.held[digest]--
 		s.mu.Unlock()
-	}, nil
+	}}, nil
 }
 
 // seeded is a random source for ids.
@@ -101,7 +105,8 @@ func newLoggedBench(t testing.TB, log *slog.Logger, config fake.Config, change f
 	}
 	b.node = node.New(node.Config{
 		ID: "n", Region: kiln.DefaultRegion, Driver: b.driver, Cache: b.store, Runtimes: fakePython, Emit: emit,
-		Rand: &seeded{r: rand.NewChaCha8([32]byte{1})},
+		Detached: func(id kiln.InstanceID, digest kiln.Digest) { b.pool.Detached(id, digest) },
+		Rand:     &seeded{r: rand.NewChaCha8([32]byte{1})},
 	})
 	settings := manager.Settings{
 		InstancesMax: 64, Shapes: []kiln.Shape{shape}, AllowanceMiB: 256, RetentionContainer: 10 * time.Minute,

@@ -207,6 +207,7 @@ func (s *server) openPools(ctx context.Context) (err error) {
 	s.node = node.New(node.Config{
 		ID: s.dir.node, Region: s.cfg.Region, Driver: s.driver.Driver, Cache: nodeCache{s.cache}, Rand: rand.Reader,
 		Runtimes: func(name string) (kiln.Runtime, bool) { r, ok := runtimes[name]; return r, ok },
+		Detached: func(id kiln.InstanceID, digest kiln.Digest) { s.pool.Detached(id, digest) },
 		Emit:     s.emit, Logger: s.log.With("room", "node"),
 	})
 	s.pool = pool.New(pool.Config{
@@ -472,10 +473,13 @@ func (s *server) close() error {
 type nodeCache struct{ cache *code.Cache }
 
 // Acquire implements node.Cache.
-func (c nodeCache) Acquire(ctx context.Context, digest kiln.Digest) (string, bool, func(), error) {
+func (c nodeCache) Acquire(ctx context.Context, digest kiln.Digest) (node.Package, error) {
 	e, err := c.cache.Acquire(ctx, digest)
 	if err != nil {
-		return "", false, nil, err
+		return node.Package{}, err
 	}
-	return e.Dir, e.Fetched, e.Release, nil
+	return node.Package{Dir: e.Dir, Bytes: e.Bytes, Fetched: e.Fetched, Release: e.Release}, nil
 }
+
+// Over implements node.Cache.
+func (c nodeCache) Over() int64 { return c.cache.Over() }

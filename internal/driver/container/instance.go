@@ -132,6 +132,33 @@ func (i *instance) attach(digest kiln.Digest, dir string) (string, error) {
 	return target, a.err
 }
 
+// DetachPackage unmounts a package from the instance's code cache.
+func (d *Driver) DetachPackage(_ context.Context, id kiln.InstanceID, digest kiln.Digest) error {
+	i := d.instance(id)
+	if i == nil {
+		return nil
+	}
+	i.mu.Lock()
+	a := i.code[digest]
+	if a == nil || i.gone { // the end of the instance takes it away
+		i.mu.Unlock()
+		return nil
+	}
+	i.mounting.Add(1)
+	i.mu.Unlock()
+	defer i.mounting.Done()
+	<-a.done
+	target := filepath.Join(i.dir, "code", string(digest))
+	if err := sandbox.UnmountBelow(target); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	delete(i.code, digest)
+	i.mu.Unlock()
+	_ = os.Remove(target) // empty; at the latest it goes with the instance
+	return nil
+}
+
 // DeleteInstance ends the instance's containers and takes its cgroup, its mounts and its folder away. After an error it is
 // still known, with all that is left of it, and another attempt goes on.
 func (d *Driver) DeleteInstance(ctx context.Context, id kiln.InstanceID) error {

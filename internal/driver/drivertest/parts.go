@@ -2,7 +2,10 @@ package drivertest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -318,6 +321,42 @@ func resize(b *bench) {
 	}
 	if got := b.info(c); got.Count != 2 || got.Memory != strconv.Itoa(256<<20) {
 		b.Errorf("%+v", got)
+	}
+}
+
+// detach: a package no container uses can be taken out, so that its folder can go, and brought back; another in use is not
+// touched by that, nor are unknown names a failure; or the driver is no Detacher.
+func detach(b *bench) {
+	d, ok := b.Driver.(node.Detacher)
+	if !ok {
+		return
+	}
+	i := b.instance()
+	one, two := b.compiled(i, "one"), b.compiled(i, "two")
+	used, gone := b.ready(i, one), b.ready(i, two)
+	b.info(gone)
+	if err := b.Driver.DeleteContainer(b.Context(), gone); err != nil {
+		b.Fatal(err)
+	}
+	for range 2 {
+		if err := d.DetachPackage(b.Context(), i, digest(two)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := errors.Join(d.DetachPackage(b.Context(), i, "none"), d.DetachPackage(b.Context(), "i-0", digest(one))); err != nil {
+		b.Error(err)
+	}
+	if err := os.WriteFile(filepath.Join(two, "constant"), []byte("three"), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	if got := b.info(used); got.Constant != "one" {
+		b.Errorf("in use: %+v", got)
+	}
+	if err := b.Driver.AttachPackage(b.Context(), i, digest(two), two); err != nil {
+		b.Fatal(err)
+	}
+	if got := b.info(b.ready(i, two)); got.Constant != "three" {
+		b.Errorf("attached again: %+v", got)
 	}
 }
 

@@ -181,6 +181,32 @@ func (d *Driver) AttachPackage(_ context.Context, id kiln.InstanceID, digest kil
 	return nil
 }
 
+// DetachPackage takes a package out of the instance's code cache. One that a container was bound to is a mistake of the
+// caller's.
+func (d *Driver) DetachPackage(_ context.Context, id kiln.InstanceID, digest kiln.Digest) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for cid, c := range d.containers {
+		if v := c.guest.Binding.Version; c.guest.Instance == id && v != nil && v.Package == digest {
+			panic(fmt.Sprintf("fake: package %s is detached while container %s uses it", digest, cid))
+		}
+	}
+	if i := d.instances[id]; i != nil {
+		delete(i.packages, digest)
+	}
+	return nil
+}
+
+// Attached lists the packages in an instance's code cache, in order.
+func (d *Driver) Attached(id kiln.InstanceID) []kiln.Digest {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if i := d.instances[id]; i != nil {
+		return slices.Sorted(maps.Keys(i.packages))
+	}
+	return nil
+}
+
 // CreateContainer starts a container, which takes StartTime.
 func (d *Driver) CreateContainer(ctx context.Context, spec kiln.ContainerSpec) (int, error) {
 	const op = "fake: create container"
@@ -228,8 +254,8 @@ func (d *Driver) BindContainer(ctx context.Context, id kiln.ContainerID, b kiln.
 	if i := d.instances[c.guest.Instance]; i != nil {
 		c.guest.Packages = slices.Sorted(maps.Keys(i.packages))
 	}
-	d.mu.Unlock()
 	c.guest.Binding = b
+	d.mu.Unlock()
 	begin := time.Now()
 	var r kiln.InitResult
 	if d.c.Bind != nil {

@@ -110,6 +110,16 @@ func (d *Driver) AttachPackage(_ context.Context, id kiln.InstanceID, digest kil
 	return nil
 }
 
+// DetachPackage forgets a package.
+func (d *Driver) DetachPackage(_ context.Context, id kiln.InstanceID, digest kiln.Digest) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if i := d.instances[id]; i != nil {
+		delete(i.packages, digest)
+	}
+	return nil
+}
+
 // CreateContainer starts the runtime's process and waits until it is prepared.
 func (d *Driver) CreateContainer(ctx context.Context, spec kiln.ContainerSpec) (int, error) {
 	c := newContainer(spec, filepath.Join(d.c.Dir, string(spec.ID)))
