@@ -248,6 +248,9 @@ func (h *house) logIsBalanced(function string) {
 	}
 }
 
+// pause passes virtual time.
+func pause(d time.Duration) { time.Sleep(d) }
+
 func failed(outcome kiln.Outcome, kind, message string) *kiln.Failure {
 	return &kiln.Failure{Outcome: outcome, Type: kind, Payload: fmt.Appendf(nil, `{"errorMessage":%q,"errorType":%q}`, message, kind)}
 }
@@ -257,7 +260,7 @@ func failed(outcome kiln.Outcome, kind, message string) *kiln.Failure {
 func TestInvokeAnswersAndRecords(t *testing.T) {
 	in(t, fake.Config{Handle: func(_ context.Context, g *fake.Guest, e *kiln.Delivery) ([]byte, *kiln.Failure) {
 		g.Print("one\n\ntwo")
-		time.Sleep(20 * time.Millisecond)
+		pause(20 * time.Millisecond)
 		g.Print(" ends\nlast")
 		return e.Payload, nil
 	}}, nil, func(h *house) {
@@ -316,7 +319,7 @@ func TestUndeliveredEventIsRetried(t *testing.T) {
 	var first sync.Map
 	in(t, fake.Config{Handle: func(_ context.Context, g *fake.Guest, e *kiln.Delivery) ([]byte, *kiln.Failure) {
 		first.Store(g.ID, true)
-		time.Sleep(time.Second)
+		pause(time.Second)
 		return e.Payload, nil
 	}}, nil, func(h *house) {
 		killAll := func() (n int) { // and the pool is not told: it believes them idle
@@ -464,7 +467,7 @@ func TestHandOverKeepsLinesApart(t *testing.T) {
 	const requests = 50
 	in(t, fake.Config{Handle: func(_ context.Context, g *fake.Guest, e *kiln.Delivery) ([]byte, *kiln.Failure) {
 		g.Print("begin " + string(e.RequestID) + "\n")
-		time.Sleep(10 * time.Millisecond)
+		pause(10 * time.Millisecond)
 		g.Print("end " + string(e.RequestID)) // the next one is handed the container at once
 		return e.Payload, nil
 	}}, func(s *manager.Settings, _ *Config) { s.InstancesMax = 1 }, func(h *house) {
@@ -539,7 +542,7 @@ func TestAmountAskedFor(t *testing.T) {
 // R29 R36
 func TestThrottlingIsRecorded(t *testing.T) {
 	in(t, fake.Config{Handle: func(_ context.Context, _ *fake.Guest, e *kiln.Delivery) ([]byte, *kiln.Failure) {
-		time.Sleep(2 * time.Second)
+		pause(2 * time.Second)
 		return e.Payload, nil
 	}}, func(s *manager.Settings, c *Config) {
 		c.AccountLimit, s.InstancesMax, s.WaitMax = 2, 1, time.Second
@@ -547,7 +550,7 @@ func TestThrottlingIsRecorded(t *testing.T) {
 		running := h.ask("big")
 		var wg sync.WaitGroup
 		wg.Go(func() { h.must(running) })
-		time.Sleep(time.Second)
+		pause(time.Second)
 		waiting := h.ask("big")
 		wg.Go(func() {
 			if _, err := h.invoke(waiting); kiln.KindOf(err) != kiln.KindThrottled {
