@@ -78,9 +78,11 @@ func functions(t *testing.T) *registry.Registry {
 // packages is a package cache that has everything.
 type packages struct{}
 
-func (packages) Acquire(_ context.Context, digest kiln.Digest) (string, bool, func(), error) {
-	return "/packages/" + string(digest), false, func() {}, nil
+func (packages) Acquire(_ context.Context, digest kiln.Digest) (node.Package, error) {
+	return node.Package{Dir: "/packages/" + string(digest), Release: func() {}}, nil
 }
+
+func (packages) Over() int64 { return 0 }
 
 // house is an Invoker over the fake driver, put together as server does, in a bubble.
 type house struct {
