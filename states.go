@@ -1,6 +1,9 @@
 package kiln
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // InstanceState is where an instance stands in its life:
 //
@@ -93,12 +96,7 @@ func canMove[S comparable](moves []S, from, next, gone S) bool {
 	if next == gone {
 		return from != gone
 	}
-	for _, m := range moves {
-		if m == next {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(moves, next)
 }
 
 func stateName(names []string, i int) string {

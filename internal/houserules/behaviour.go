@@ -180,10 +180,11 @@ func qualified(n *ast.SelectorExpr) (string, bool) {
 }
 
 // checkSleep finds waiting by the clock in tests, outside a bubble. In a file with bubbles the functions that are no test
-// themselves may sleep: they are what is called within.
+// themselves may sleep: they are what is called within, or they make the bubble for what they are given.
 func (f *file) checkSleep() []Violation {
 	type span struct{ from, to token.Pos }
 	var bubbles []span
+	makers := f.bubbleMakers()
 	if slices.ContainsFunc(f.syntax.Imports, func(s *ast.ImportSpec) bool { return s.Path.Value == `"testing/synctest"` }) {
 		for _, d := range f.syntax.Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok && !isTest(fn) {
@@ -196,6 +197,9 @@ func (f *file) checkSleep() []Violation {
 		call, ok := n.(*ast.CallExpr)
 		if !ok {
 			return true
+		}
+		if called, ok := call.Fun.(*ast.Ident); ok && makers[called.Name] {
+			bubbles = append(bubbles, span{call.Pos(), call.End()})
 		}
 		s, ok := call.Fun.(*ast.SelectorExpr)
 		if !ok {
@@ -213,6 +217,26 @@ func (f *file) checkSleep() []Violation {
 		return true
 	})
 	return found
+}
+
+// bubbleMakers names the file's functions that run what they are given in a bubble.
+func (f *file) bubbleMakers() map[string]bool {
+	makers := map[string]bool{}
+	for _, d := range f.syntax.Decls {
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok || isTest(fn) {
+			continue
+		}
+		ast.Inspect(fn, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok {
+				if name, _ := qualified(s); name == "synctest.Test" {
+					makers[fn.Name.Name] = true
+				}
+			}
+			return true
+		})
+	}
+	return makers
 }
 
 // isTest reports whether go test calls the function by itself.

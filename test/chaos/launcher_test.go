@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -63,9 +64,7 @@ func (l launcher) missing(gone bool) {
 func (l launcher) start(settings map[string]string) *kilntest.Server {
 	l.t.Helper()
 	all := map[string]string{"warming.instances": "1", "instances.shapes": `[{"memory":1024,"cpus":2}]`, "wait.max": "3s"}
-	for name, value := range settings {
-		all[name] = value
-	}
+	maps.Copy(all, settings)
 	return kilntest.Start(l.t, kilntest.Options{Settings: all, Environment: []string{"PATH=" + l.dir + ":" + os.Getenv("PATH")}})
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -262,9 +263,7 @@ func (a *Account) Invoke(in Invocation) *Answer {
 func (a *Account) TryInvoke(in Invocation) (*Answer, error) {
 	c := Call{Method: http.MethodPost, Path: "/2015-03-31/functions/" + url.PathEscape(in.Function) + "/invocations",
 		Query: url.Values{}, Header: map[string]string{"Content-Type": "application/json"}, Body: []byte(in.Payload), Secret: in.Secret}
-	for name, value := range in.Header {
-		c.Header[name] = value
-	}
+	maps.Copy(c.Header, in.Header)
 	if in.Qualifier != "" {
 		c.Query.Set("Qualifier", in.Qualifier)
 	}

@@ -220,7 +220,7 @@ func FuzzScript(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		for _, v := range strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00") {
+		for v := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
 			if v != name+"="+value && !strings.HasPrefix(v, "PWD=") && !strings.HasPrefix(v, "OLDPWD=") {
 				t.Errorf("%q", v)
 			}

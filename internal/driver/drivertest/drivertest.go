@@ -16,6 +16,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -253,9 +254,7 @@ func (b *bench) compiled(i kiln.InstanceID, constant string) string {
 // binding is a function of 128 MiB in dir.
 func binding(dir, handler string, env map[string]string) kiln.Binding {
 	all := map[string]string{"LAMBDA_TASK_ROOT": "/var/task", "PATH": "/usr/bin:/bin", "TZ": ":UTC"}
-	for k, v := range env {
-		all[k] = v
-	}
+	maps.Copy(all, env)
 	return kiln.Binding{
 		Version: &kiln.Version{Account: kiln.DefaultAccount, Function: "f", Number: kiln.Latest, Package: digest(dir), Handler: handler, MemoryMiB: 128, DiskMiB: 512, TimeoutMillis: 3000},
 		Amounts: kiln.Amounts{MemoryMiB: 128, MilliCPUs: 500, DiskMiB: 512, Processes: 64}, Environment: all, CodeDir: dir, InitLimit: 20 * time.Second}

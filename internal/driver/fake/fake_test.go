@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -48,9 +49,7 @@ func guest(ctx context.Context, g *Guest, d *kiln.Delivery) ([]byte, *kiln.Failu
 	case "info":
 		constant, _ := os.ReadFile(g.Binding.CodeDir + "/constant")
 		env := map[string]string{"AWS_LAMBDA_RUNTIME_API": "none"}
-		for k, v := range g.Binding.Environment {
-			env[k] = v
-		}
+		maps.Copy(env, g.Binding.Environment)
 		b, _ := json.Marshal(map[string]any{"count": g.Executions, "constant": string(constant), "env": env})
 		return b, nil
 	case "print":
