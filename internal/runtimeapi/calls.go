@@ -24,6 +24,7 @@ var past = time.Unix(1, 0)
 // serve is a connection's own goroutine.
 func (s *Session) serve(c *conn) {
 	defer s.remove(c)
+	defer s.rest(c) // it counts as held until it has paid
 	var r request
 	for {
 		if c.owed {
@@ -32,7 +33,7 @@ func (s *Session) serve(c *conn) {
 				return
 			}
 		}
-		if c.SetReadDeadline(time.Time{}) != nil {
+		if !s.rest(c) || c.SetReadDeadline(time.Time{}) != nil {
 			return
 		}
 		if !c.buffered() && c.fill() != nil { // an idle connection may be silent as long as it likes
@@ -72,10 +73,8 @@ func (s *Session) handle(c *conn, r *request, direct bool) after {
 	case callInitError:
 		return s.takeInitError(c, r)
 	}
-	if r.length != 0 {
-		if _, err := c.readBody(r, -1); err != nil {
-			return ends
-		}
+	if r.length != 0 && !s.discard(c, r) {
+		return ends
 	}
 	c.ending = r.closes
 	switch r.call {
@@ -84,6 +83,7 @@ func (s *Session) handle(c *conn, r *request, direct bool) after {
 	case callBinding:
 		return s.ask(c, r)
 	}
+	s.charge(c, 0)
 	return s.reply(c, pong)
 }
 
@@ -103,6 +103,7 @@ func (s *Session) next(c *conn, r *request) after {
 		d := s.current
 		s.again = true
 		s.mu.Unlock()
+		s.charge(c, int64(len(d.Payload)))
 		c.out = appendEvent(c.out[:0], d)
 		if _, err := c.send(s.c.RequestLimit, c.out, d.Payload); err != nil {
 			return ends
@@ -314,18 +315,28 @@ func (s *Session) refuse(c *conn, r *request, f refusal) after {
 	case r.length != 0 && r.expects:
 		f.ends = true
 	case r.length != 0:
-		if _, err := c.readBody(r, -1); err != nil {
+		if !s.discard(c, r) {
 			return ends
 		}
 	}
+	s.charge(c, 0)
 	if !s.send(c, f) || f.ends {
 		return ends
 	}
 	return goOn
 }
 
+// discard reads a request's body and throws it away. False when the connection can say no more.
+func (s *Session) discard(c *conn, r *request) bool {
+	before := c.received
+	_, err := c.readBody(r, -1)
+	s.charge(c, c.received-before)
+	return err == nil
+}
+
 // refuseForm answers a request that could not be read, where that is of use.
 func (s *Session) refuseForm(c *conn, err error) {
+	s.charge(c, 0)
 	switch {
 	case errors.Is(err, errMalformed):
 		s.send(c, refuseMalformed)

@@ -45,6 +45,10 @@ type conn struct {
 	buf     []byte
 	r, w    int // buf[r:w] is read and not yet used
 	out     []byte
+	// received counts the bytes read into buf.
+	received int64
+	// pause is what the connection owes before its next request.
+	pause time.Duration
 
 	// owed is true when the answer's 202 is not yet sent.
 	owed bool
@@ -122,6 +126,7 @@ func (c *conn) fill() error {
 	}
 	n, err := c.Read(c.buf[c.w:])
 	c.w += n
+	c.received += int64(n)
 	if n > 0 {
 		return nil
 	}

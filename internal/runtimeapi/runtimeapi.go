@@ -66,6 +66,9 @@ type Session struct {
 	c        Config
 	prepared chan struct{} // closed when the runtime asked for its binding
 	wake     chan struct{} // a token when something changed for the one who waits in Bind, Started or Execute
+	over     chan struct{} // closed with the session
+	calls    *pace         // of calls that are no part of an execution
+	arrivals *pace         // of connections
 
 	mu       sync.Mutex // guards all below
 	state    state
@@ -99,7 +102,8 @@ func New(c Config) *Session {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Session{c: c, prepared: make(chan struct{}), wake: make(chan struct{}, 1), conns: map[*conn]struct{}{}}
+	return &Session{c: c, prepared: make(chan struct{}), wake: make(chan struct{}, 1), over: make(chan struct{}),
+		calls: newPace(callsPerSecond, callsBurst), arrivals: newPace(connectionsPerSecond, connectionsBurst), conns: map[*conn]struct{}{}}
 }
 
 // Serve accepts the container's connections until the listener or the session is closed. All goroutines it started have
@@ -115,18 +119,23 @@ func (s *Session) Serve(l net.Listener) error {
 	}
 	var wg sync.WaitGroup
 	var err error
-	for {
+	for warned := false; ; {
 		var nc net.Conn
 		if nc, err = l.Accept(); err != nil {
 			break
 		}
-		c := newConn(nc, s.c.MaxHeaderBytes)
-		if !s.add(c) {
-			s.c.Logger.Warn("connection refused: container holds too many", "limit", s.c.MaxConnections)
+		if c := newConn(nc, s.c.MaxHeaderBytes); s.add(c) {
+			wg.Go(func() { s.serve(c) })
+		} else {
 			_ = nc.Close()
-			continue
+			if !warned { // once: the guest decides how often
+				s.c.Logger.Warn("connection refused: container holds too many", "limit", s.c.MaxConnections)
+			}
+			warned = true
 		}
-		wg.Go(func() { s.serve(c) })
+		if d := s.arrivals.pass(time.Now(), 1); d > 0 {
+			s.pauseFor(d)
+		}
 	}
 	s.Close() // a container that nobody can reach is lost
 	wg.Wait()
@@ -252,6 +261,9 @@ func (s *Session) Exited(e kiln.Exit) {
 func (s *Session) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.closed {
+		close(s.over)
+	}
 	s.closed, s.lost = true, true
 	if s.listener != nil {
 		_ = s.listener.Close()
