@@ -238,7 +238,7 @@ func TestGate(t *testing.T) {
 }
 
 // Packages no container uses are detached, the longest unused first, as soon as there are more of them than an instance
-// may keep; those in use stay, however many they are (R24 R31).
+// may keep; those in use stay, however many they are (R24).
 func TestUnusedPackagesAreDetached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(fake.Config{})
@@ -271,7 +271,7 @@ func TestUnusedPackagesAreDetached(t *testing.T) {
 }
 
 // While the node's cache is beyond its bound no instance keeps a package it does not use, whosever that is, so that one
-// account's packages do not take the room of another's; a large one goes by its bytes (R31 R34).
+// account's packages do not take the room of another's; a large one goes by its bytes (R24).
 func TestUnusedPackagesMakeRoomOnTheNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(fake.Config{})

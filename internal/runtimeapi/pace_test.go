@@ -32,7 +32,7 @@ func pipes(t *testing.T, n int) (*Session, []*guest) {
 }
 
 // A guest that only asks is answered at a bounded pace, on however many connections it asks and whatever it asks; its
-// neighbours' processor time is not spent on it. Its executions meanwhile are not held up (R36).
+// neighbours' processor time is not spent on it. Its executions meanwhile are not held up.
 func TestCallsArePaced(t *testing.T) {
 	ping := "GET /2018-06-01/ping HTTP/1.1\r\nHost: x\r\n\r\n"
 	for name, call := range map[string]struct {
@@ -89,7 +89,7 @@ func TestCallsArePaced(t *testing.T) {
 }
 
 // A call that is refused on the connection an execution listens to does not hold the execution up, and the end of a session
-// does not wait for what a guest owes (R44).
+// does not wait for what a guest owes.
 func TestPaceHoldsUpNoExecution(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, guests := pipes(t, 2)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +20,12 @@ const (
 	// drainLimit bounds what is read after an answer, in bytes: four times what a pipe holds, because a guest may go on
 	// writing.
 	drainLimit = 256 << 10
+	// outputPerSecond bounds what is read of one container, in bytes a second, with outputBurst at once. Then the node pauses,
+	// the pipe fills, and the container waits in its own write: reading is on the node's processor time.
+	outputPerSecond = 16 << 20
+	outputBurst     = 8 << 20
+	// drainDebt is how much more may be read at once at the end of an execution before its answer waits, in bytes.
+	drainDebt = 1 << 20
 )
 
 // output reads what a container writes to its standard output and error: one pipe, so that the order is kept.
@@ -27,9 +34,12 @@ type output struct {
 	raw  syscall.RawConn
 	sink func([]byte)
 	done chan struct{} // closed when all has been read
+	over chan struct{} // closed by close
+	stop func()        // closes over
 
 	mu     sync.Mutex // keeps the order: held from a read until what was read is handed over
 	buffer [outputChunk]byte
+	paid   time.Time // when all that was read is paid for, at outputPerSecond; guarded by mu
 }
 
 // newOutput gives the reader and the end for the container.
@@ -42,7 +52,9 @@ func newOutput(sink func([]byte)) (*output, *os.File, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, r.Close(), w.Close())
 	}
-	return &output{pipe: r, raw: raw, sink: sink, done: make(chan struct{})}, w, nil
+	o := &output{pipe: r, raw: raw, sink: sink, done: make(chan struct{}), over: make(chan struct{})}
+	o.stop = sync.OnceFunc(func() { close(o.over) })
+	return o, w, nil
 }
 
 // run hands everything over as it comes until the last writer has gone or close is called.
@@ -54,11 +66,29 @@ func (o *output) run() {
 			if n == 0 {
 				return !more
 			}
+			o.pause(0)
 		}
 	})
 }
 
-// drain hands over what is in the pipe now. Does not block on the pipe.
+// pause waits until no more than so many bytes beyond the burst are to be paid for.
+func (o *output) pause(debt int) {
+	o.mu.Lock()
+	wait := time.Until(o.paid) - time.Duration(debt)*time.Second/outputPerSecond
+	o.mu.Unlock()
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-o.over:
+	}
+}
+
+// drain hands over what is in the pipe now. It does not block on the pipe; where execution after execution writes more than
+// is read in a second, it waits its share of that.
 func (o *output) drain() {
 	_ = o.raw.Control(func(fd uintptr) { // an error is the pipe's close
 		for left := drainLimit; left > 0; {
@@ -67,6 +97,7 @@ func (o *output) drain() {
 				return
 			}
 			left -= n
+			o.pause(drainDebt)
 		}
 	})
 }
@@ -86,9 +117,22 @@ func (o *output) step(fd uintptr) (n int, more bool) {
 			return 0, false
 		}
 		o.sink(o.buffer[:n])
+		o.charge(n)
 		return n, true
 	}
 }
 
+// charge notes that n bytes were read. Called with mu held.
+func (o *output) charge(n int) {
+	const burst = outputBurst * time.Second / outputPerSecond
+	if earliest := time.Now().Add(-burst); o.paid.Before(earliest) {
+		o.paid = earliest
+	}
+	o.paid = o.paid.Add(time.Duration(n) * time.Second / outputPerSecond)
+}
+
 // close ends the reading.
-func (o *output) close() { _ = o.pipe.Close() }
+func (o *output) close() {
+	o.stop()
+	_ = o.pipe.Close()
+}
