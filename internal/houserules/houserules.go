@@ -2,8 +2,8 @@
 // of them may do. It reads source files only, so it is quick and needs nothing built.
 //
 // It is not a linter for taste, and it does not judge what a person must read. Its own test calls it over the whole
-// repository; nothing else does. Check is pure over the file system it is given and safe for concurrent use. When a rule
-// hurts the reader, change the rule here, in its own commit.
+// repository; nothing else does. It also draws the house, for ARCHITECTURE.md. Check and Draw are pure over the file
+// system they are given and safe for concurrent use. When a rule hurts the reader, change the rule here, in its own commit.
 package houserules
 
 import (
