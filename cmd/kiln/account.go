@@ -57,7 +57,21 @@ func (a *app) keyCommand() *cobra.Command {
 			return a.list(c, "keys", q, 0)
 		}}
 	ls.Flags().StringVar(&listed, "account", "", "only this account's")
-	return group("key", "Make and list access keys (the operator only)", create, ls)
+	rm := &cobra.Command{Use: "rm KEY", Short: "Take an access key back: what is signed with it is refused from then on", Args: oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := a.connect()
+			if err != nil {
+				return err
+			}
+			done := a.progress("removing " + args[0])
+			err = cl.JSON(c.Context(), client.Request{Method: http.MethodDelete, Path: "/kiln/v1/keys/" + url.PathEscape(args[0])}, nil, nil)
+			done()
+			if err == nil {
+				a.say("removed %s", args[0])
+			}
+			return err
+		}}
+	return group("key", "Make, list and take back access keys (the operator only)", create, ls, rm)
 }
 
 // createKey asks for a key and prints it as kiln env does.

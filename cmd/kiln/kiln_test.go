@@ -224,7 +224,7 @@ func TestDeployArchitecture(t *testing.T) {
 // TestProgress shows that every command that asks a slow server says so after a second.
 func TestProgress(t *testing.T) {
 	for _, args := range [][]string{{"rm", "f"}, {"rm", "i-0123456789abcdef"}, {"account", "create"}, {"account", "ls"},
-		{"key", "create", "--account", "1"}, {"key", "ls"}, {"ls", "events"}, {"ls", "functions"}, {"invoke", "f"}} {
+		{"key", "create", "--account", "1"}, {"key", "ls"}, {"key", "rm", "AKID"}, {"ls", "events"}, {"ls", "functions"}, {"invoke", "f"}} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			t.Parallel()
 			told := &teller{told: make(chan struct{})}

@@ -111,6 +111,18 @@ func (o *Operations) createKey(c *call) error {
 	return o.ok(c, key{AccessKeyID: k.ID, SecretAccessKey: k.Secret, Account: k.Account, Region: o.cfg.Region, Created: kiln.Time{Time: k.Created}})
 }
 
+// deleteKey takes an access key back: requests signed with it are refused from then on.
+func (o *Operations) deleteKey(c *call) error {
+	if err := operatorOnly(c); err != nil {
+		return err
+	}
+	if err := o.cfg.Identity.DeleteKey(c.Context(), c.PathValue("id")); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 // logs answers the lines of a function's log: the newest, or with follow=1 also those to come until the client goes.
 func (o *Operations) logs(c *call) error {
 	since, err := instant(c, "since")

@@ -103,6 +103,7 @@ func New(cfg Config) *Operations {
 	o.route("GET /kiln/v1/backup", o.backup)
 	o.route("GET /kiln/v1/keys", o.keys)
 	o.route("POST /kiln/v1/keys", o.createKey)
+	o.route("DELETE /kiln/v1/keys/{id}", o.deleteKey)
 	return o
 }
 

@@ -271,6 +271,17 @@ func TestKeys(t *testing.T) {
 	}
 	answer := a.Do(kilntest.Call{Method: http.MethodGet, Path: "/2015-03-31/functions", Key: exported["AWS_ACCESS_KEY_ID"], Secret: exported["AWS_SECRET_ACCESS_KEY"]})
 	answer.OK()
+	revoked := exported["AWS_ACCESS_KEY_ID"]
+	if text, err := s.CLI("key", "rm", revoked, "--data", s.Data); err != nil {
+		t.Errorf("kiln key rm: %v: %s", err, text)
+	}
+	refused := a.Do(kilntest.Call{Method: http.MethodGet, Path: "/2015-03-31/functions", Key: revoked, Secret: exported["AWS_SECRET_ACCESS_KEY"]})
+	if refused.Status != http.StatusForbidden || !strings.Contains(refused.Header.Get("X-Amzn-Errortype"), "UnrecognizedClientException") {
+		t.Errorf("a key taken back: %d %s", refused.Status, refused.Body)
+	}
+	if stranger := a.Do(kilntest.Call{Method: http.MethodDelete, Path: "/kiln/v1/keys/" + a.Key, Service: "kiln"}); stranger.Status != http.StatusForbidden {
+		t.Errorf("no operator takes a key back: %d %s", stranger.Status, stranger.Body)
+	}
 	if other, err := s.CLI("account", "create", "--data", s.Data); err != nil || strings.Contains(other, a.ID) {
 		t.Errorf("another account: %v %s", err, other)
 	}
