@@ -151,26 +151,11 @@ func (c *Cache) Close() error {
 	return nil
 }
 
-// Used gives the number of entries and their bytes on disk.
-func (c *Cache) Used() (entries int, size int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.slots), c.used
-}
-
 // Over gives by how many bytes what is held is beyond the bound; 0 when it is not.
 func (c *Cache) Over() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return max(0, c.used-c.config.MaxBytes)
-}
-
-// Has says whether a package is there, unpacked.
-func (c *Cache) Has(digest kiln.Digest) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.slots[digest]
-	return s != nil && s.state == slotReady
 }
 
 // Acquire gives the unpacked package and holds it. The first to ask makes it be fetched and unpacked; all who ask

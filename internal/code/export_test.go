@@ -31,3 +31,18 @@ func (s *Store) Used() (packages int, size int64) {
 	defer s.mu.Unlock()
 	return len(s.sizes), s.used
 }
+
+// Used gives the number of entries and their bytes on disk.
+func (c *Cache) Used() (entries int, size int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.slots), c.used
+}
+
+// Has says whether a package is there, unpacked.
+func (c *Cache) Has(digest kiln.Digest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.slots[digest]
+	return s != nil && s.state == slotReady
+}
