@@ -375,6 +375,51 @@ func TestUnknownExecutionReadsNothing(t *testing.T) {
 	}
 }
 
+// What was written before the time asked for is not read again.
+func TestListSinceReadsNothingOlder(t *testing.T) {
+	dir := t.TempDir()
+	j, err := openJournal(dir, 100*segmentBytes, 1000, recordKey, appendRecord)
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := strings.Repeat("m", MaxErrorBytes)
+	for i := range 6_000 { // some 30 MB
+		r := kiln.Record{RequestID: kiln.RequestID(string(appendInt([]byte("id-"), int64(i)))), ErrorMessage: message}
+		r.Times.Received.Time = time.Now()
+		j.pending.add(&r, nil)
+		if i%500 == 499 {
+			if err := j.flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := j.close(); err != nil {
+		t.Fatal(err)
+	}
+	if j, err = openJournal(dir, 100*segmentBytes, 1000, recordKey, appendRecord); err != nil {
+		t.Fatal(err)
+	}
+	l := &Ledger{records: j, scans: make(chan struct{}, 1)}
+	if items, next := l.Executions(t.Context(), Filter{Since: time.Now().Add(time.Hour)}); len(items) != 0 || next != "" {
+		t.Errorf("%d items, then %q", len(items), next)
+	}
+	for _, s := range j.segments[:len(j.segments)-1] {
+		if s.loaded {
+			t.Error("an old file was read")
+		}
+	}
+	var all int
+	for next := ""; ; {
+		items, more := l.Executions(t.Context(), Filter{Since: time.Now().Add(-time.Hour), Limit: MaxLimit, Next: next})
+		if all, next = all+len(items), more; next == "" {
+			break
+		}
+	}
+	if all != 6_000 {
+		t.Errorf("%d of the last hour, want 6000", all)
+	}
+}
+
 // Who waits for a turn at the old files waits no longer than its context and the bound on one search.
 func TestSearchIsBoundedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

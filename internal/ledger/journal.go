@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"kiln"
 )
@@ -75,6 +76,7 @@ type segment struct {
 	loaded bool
 	used   uint64       // journal.clock at the last use
 	prints fingerprints // of a complete segment's ids; nil when they are not in memory
+	ended  time.Time    // when its last line was written, or later; zero while it grows
 }
 
 func openJournal[T any](dir string, maxBytes int64, maxPending int, key func(*T) key, encode func([]byte, *T) []byte) (*journal[T], error) {
@@ -99,7 +101,7 @@ func openJournal[T any](dir string, maxBytes int64, maxPending int, key func(*T)
 		if err != nil {
 			return nil, err
 		}
-		j.segments = append(j.segments, &segment{first: first, size: info.Size()})
+		j.segments = append(j.segments, &segment{first: first, size: info.Size(), ended: info.ModTime()})
 	}
 	slices.SortFunc(j.segments, func(a, b *segment) int { return int(min(max(int64(a.first-b.first), -1), 1)) })
 	if err := j.tidy(names); err != nil {
@@ -124,6 +126,7 @@ func (j *journal[T]) resume() error {
 			}
 			last.size = whole
 		}
+		last.ended = time.Time{}
 		next = last.first + uint64(len(last.table))
 		if err := os.Remove(filepath.Join(j.dir, cleanName)); errors.Is(err, fs.ErrNotExist) {
 			next += uint64(j.pending.limit)
@@ -233,6 +236,7 @@ func (j *journal[T]) begin(next uint64) (*segment, error) {
 	if n := len(j.segments); n > 0 {
 		full = j.segments[n-1]
 		table = full.table
+		full.ended = time.Now()
 	}
 	j.segments = append(j.segments, s)
 	total := int64(segmentBytes)

@@ -345,7 +345,7 @@ func (q *query[T]) walkDisk(ctx context.Context, l *Ledger, j *journal[T]) (more
 		if q.done() || looked >= maxSegmentsListed || ctx.Err() != nil {
 			return true
 		}
-		if q.id == "" || j.mayHold(s, hash) {
+		if !j.endedBefore(s, q.since) && (q.id == "" || j.mayHold(s, hash)) {
 			looked++
 			if q.walkSegment(ctx, j, s); q.done() || ctx.Err() != nil {
 				return true
@@ -358,6 +358,14 @@ func (q *query[T]) walkDisk(ctx context.Context, l *Ledger, j *journal[T]) (more
 		}
 	}
 	return false
+}
+
+// endedBefore reports whether all of a segment was written before a time, and so all that is in it happened before. A file's
+// time may be some ms behind the clock.
+func (j *journal[T]) endedBefore(s *segment, since time.Time) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !s.ended.IsZero() && s.ended.Add(time.Second).Before(since)
 }
 
 // walkSegment looks at one file and moves the bound it walks from.
