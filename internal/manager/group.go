@@ -119,7 +119,7 @@ func (m *Manager) settle(g *group) {
 			old = g
 		}
 		m.dormant.remove(old)
-		m.index.Leave(old.need.Home)
+		m.index.Leave(old.need)
 		delete(m.groups, old.key)
 		rest := slices.DeleteFunc(m.versions[old.key.version], func(o *group) bool { return o == old })
 		m.versions[old.key.version] = rest

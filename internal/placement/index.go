@@ -75,25 +75,27 @@ func (x *Index) Oldest(c kiln.Configuration) *Instance {
 }
 
 // Home gives where the candidates for a need are, for choices to come. Give it back with Leave.
-func (x *Index) Home(need Need) *Home {
-	own := owner{need.Account, need.Driver, need.Runtime}
-	h := &Home{own: own, digest: need.Package, rooms: grow(x.rooms, own), starting: grow(x.starting, own)}
-	h.packages = grow(x.packages, holding{own, need.Package})
+func (x *Index) Home(need Need) Home {
+	own := need.owner()
+	h := Home{rooms: grow(x.rooms, own), starting: grow(x.starting, own), packages: grow(x.packages, holding{own, need.Package})}
 	for _, t := range []*tree{h.rooms, h.starting, h.packages} {
 		t.homes++
 	}
 	return h
 }
 
-// Leave gives a home back, which must not be used any more.
-func (x *Index) Leave(h *Home) {
-	for _, t := range []*tree{h.rooms, h.starting, h.packages} {
+// Leave gives the home of a need back, which must not be used any more.
+func (x *Index) Leave(need Need) {
+	for _, t := range []*tree{need.Home.rooms, need.Home.starting, need.Home.packages} {
 		t.homes--
 	}
-	prune(x.rooms, h.own)
-	prune(x.starting, h.own)
-	prune(x.packages, holding{h.own, h.digest})
+	own := need.owner()
+	prune(x.rooms, own)
+	prune(x.starting, own)
+	prune(x.packages, holding{own, need.Package})
 }
+
+func (n *Need) owner() owner { return owner{n.Account, n.Driver, n.Runtime} }
 
 // place derives from an instance's state where in the index it belongs.
 func (in *Instance) place() spot {
@@ -162,7 +164,7 @@ func shrink[K comparable](trees map[K]*tree, key K, s *slot) {
 
 // prune takes a tree that is empty and nobody's home out of the map.
 func prune[K comparable](trees map[K]*tree, key K) {
-	if t := trees[key]; t.root == nil && t.homes == 0 {
+	if t := trees[key]; t.count == 0 && t.homes == 0 {
 		delete(trees, key)
 	}
 }

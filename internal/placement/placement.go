@@ -4,7 +4,7 @@
 // It does not act, wait or remember why: the instance manager (package manager) owns the instances and containers, tells
 // the index of every change, and carries a choice out. It reads no clock and is used by one goroutine at a time.
 //
-// A choice costs a few steps down balanced trees, whatever the number of instances: least free memory that still fits
+// A choice costs a few steps down flat trees, whatever the number of instances: least free memory that still fits
 // comes first, so that instances fill up and others empty.
 package placement
 
@@ -75,24 +75,22 @@ type Need struct {
 	Runtime   string // the interpreter's own name
 	Package   kiln.Digest
 	MemoryMiB int
-	// Home, from Index.Home for this need, spares a choice looking up where its candidates are; it may be nil.
-	Home *Home
+	// Home, from Index.Home for this need, spares a choice looking up where its candidates are; it may be left out.
+	Home Home
 }
 
 // Home is where the candidates for a need are: the trees of its account and of its package.
-type Home struct {
-	own                       owner
-	digest                    kiln.Digest
-	rooms, starting, packages *tree
-}
+type Home struct{ packages, rooms, starting *tree }
 
 // Choice is the place chosen.
 type Choice struct {
 	Path kiln.Path
 	// Container is set on PathContainer.
 	Container *Container
-	// Instance is set on every other path but for an instance that must be made; it is then of Configuration.
-	Instance      *Instance
+	// Instance is set on every other path but for an instance that must be made.
+	Instance *Instance
+	// Configuration is what an instance made for the need is of, the smallest that fits. The one chosen may have another; it
+	// is not looked at, which would cost more than all the rest where there are many.
 	Configuration kiln.Configuration
 	Reason        string
 	// Passed counts per rung the candidates that could not serve.
@@ -171,12 +169,12 @@ func (x *Index) Place(need Need) (Choice, bool) {
 	if !ok {
 		return Choice{}, false
 	}
-	own := owner{need.Account, need.Driver, need.Runtime}
 	c := Choice{Configuration: kiln.Configuration{Driver: need.Driver, Runtime: need.Runtime, Shape: smallest}}
 
 	home := need.Home
-	if home == nil {
-		home = &Home{rooms: x.rooms[own], starting: x.starting[own], packages: x.packages[holding{own, need.Package}]}
+	if home.packages == nil {
+		own := need.owner()
+		home = Home{rooms: x.rooms[own], starting: x.starting[own], packages: x.packages[holding{own, need.Package}]}
 	}
 	holders := home.packages
 	if in := holders.fit(need.MemoryMiB); in != nil {
@@ -214,7 +212,7 @@ func (x *Index) Choose(code *Code, need Need) (Choice, bool) {
 }
 
 func (c Choice) on(in *Instance, path kiln.Path, reason string) Choice {
-	c.Instance, c.Path, c.Reason, c.Configuration = in, path, reason, in.Configuration
+	c.Instance, c.Path, c.Reason = in, path, reason
 	return c
 }
 

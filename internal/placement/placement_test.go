@@ -171,7 +171,7 @@ func TestIndexAgainstScan(t *testing.T) {
 				t.Fatalf("seed %d step %d: chose %+v from home, %+v otherwise", seed, step, home, c)
 			}
 			if r.IntN(2) == 0 {
-				s.Leave(need.Home)
+				s.Leave(need)
 			}
 			if want := scan(all, need); c.Instance != want {
 				t.Fatalf("seed %d step %d: chose %+v, want %+v", seed, step, c.Instance, want)
