@@ -122,7 +122,7 @@ func TestDetachedPackage(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		if held := b.store.held[v.Package]; held != 0 || b.kinds(kiln.EventCodeDetach) != 1 {
+		if held := b.store.holds(v.Package); held != 0 || b.kinds(kiln.EventCodeDetach) != 1 {
 			t.Errorf("held %d times, %d times detached, where no container uses it and the node is full", held, b.kinds(kiln.EventCodeDetach))
 		}
 		for _, in := range b.pool.Instances() {
@@ -134,7 +134,7 @@ func TestDetachedPackage(t *testing.T) {
 		if again.err != nil || again.lease.Path != kiln.PathAccountInstance || again.lease.Instance != first.lease.Instance {
 			t.Errorf("again by %s on %s: %v", again.lease.Path, again.lease.Instance, again.err)
 		}
-		if held := b.store.held[v.Package]; held != 1 {
+		if held := b.store.holds(v.Package); held != 1 {
 			t.Errorf("held %d times while a container uses it", held)
 		}
 	})

@@ -28,6 +28,13 @@ type store struct {
 	seen map[kiln.Digest]bool
 }
 
+// holds counts how often a package is held.
+func (s *store) holds(digest kiln.Digest) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held[digest]
+}
+
 func (s *store) Over() int64 { return s.over.Load() }
 
 func (s *store) Acquire(ctx context.Context, digest kiln.Digest) (node.Package, error) {
