@@ -28,7 +28,10 @@ func (a *app) backupCommand() *cobra.Command {
 			"as they are at one instant. The server may run or not. FILE holds every access key with its secret: it is made\n" +
 			"readable by you alone, and should be kept as keys are kept.",
 		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return a.backup(c.Context(), args[0]) },
+		RunE: func(c *cobra.Command, args []string) error {
+			a.orderly.Store(true) // what it has written so far is taken away
+			return a.backup(c.Context(), args[0])
+		},
 	}
 }
 
@@ -113,6 +116,7 @@ func (a *app) restoreCommand() *cobra.Command {
 				return mistake("cannot read the backup: %v", err)
 			}
 			defer f.Close()
+			a.orderly.Store(true) // what it has made so far is taken away
 			dir, err := a.dataDir()
 			if err != nil {
 				return err

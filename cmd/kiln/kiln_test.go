@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -340,6 +341,15 @@ func TestPack(t *testing.T) {
 			t.Errorf("a program for machine %d is for %q, want %q", machine, got, want)
 		}
 	}
+	pipe := filepath.Join(two, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for from, want := range map[string]string{pipe: "is no file or folder", two: "it is no file"} {
+		if _, err := pack(from); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a pipe, by %s: %v", from, err)
+		}
+	}
 	if err := os.Symlink("/etc/passwd", filepath.Join(one, "out")); err != nil {
 		t.Fatal(err)
 	}
@@ -407,6 +417,18 @@ func writeTree(t *testing.T, dir string, files map[string]string) {
 		}
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestNeedsRoot shows that only drivers of containers are refused to those who are not root.
+func TestNeedsRoot(t *testing.T) {
+	for driver, want := range map[string]bool{"auto": true, "container": true, "process": false, "gvisor": false} {
+		if err := needsRoot(driver, 1000); (err != nil) != want {
+			t.Errorf("%s: %v", driver, err)
+		}
+		if err := needsRoot(driver, 0); err != nil {
+			t.Errorf("%s as root: %v", driver, err)
 		}
 	}
 }

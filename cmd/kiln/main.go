@@ -15,7 +15,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,14 +33,21 @@ const (
 	exitMistake        = 2
 )
 
+// endWithin bounds how long a command that does not end in order goes on after a signal: it may hang where no context
+// reaches, as in reading standard input.
+const endWithin = 500 * time.Millisecond
+
 // errFunctionFailed ends a command whose function failed, after it has said how.
 var errFunctionFailed = errors.New("the function failed")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, environ: os.Environ()}
+	context.AfterFunc(ctx, func() {
+		stop() // a second signal ends the process at once
+		time.AfterFunc(endWithin, a.giveUp)
+	})
 	status := a.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(status)
@@ -53,6 +62,18 @@ type app struct {
 
 	endpoint, data string
 	json           bool
+
+	// orderly says that the command takes the time it needs to end after a signal.
+	orderly atomic.Bool
+}
+
+// giveUp ends the process of a command that has not ended itself.
+func (a *app) giveUp() {
+	if a.orderly.Load() {
+		return
+	}
+	fmt.Fprintln(a.stderr, "kiln: broken off")
+	os.Exit(exitMistake)
 }
 
 // run carries out one command line and gives its exit status.

@@ -27,6 +27,8 @@ const maxSourceBytes = 1 << 20
 type packed struct {
 	zip  []byte
 	name string // from the path, without its ending
+	// told is that name before what a function's may not have was replaced.
+	told string
 	// files holds the names in the package; source gives the start of one.
 	files  []string
 	source func(name string) []byte
@@ -40,6 +42,9 @@ func pack(from string) (*packed, error) {
 	info, err := os.Stat(from)
 	if err != nil {
 		return nil, mistake("cannot read the code: %s", err)
+	}
+	if !info.IsDir() && !info.Mode().IsRegular() {
+		return nil, mistake("%s is no file or folder", from)
 	}
 	abs, err := filepath.Abs(from)
 	if err != nil {
@@ -64,7 +69,7 @@ func pack(from string) (*packed, error) {
 		return nil, mistake("%s is %d bytes as a zip, more than the %d a package may have; leave out what the function does not need",
 			from, len(p.zip), kiln.MaxPackageZipBytes)
 	}
-	p.name = functionName(base)
+	p.name, p.told = functionName(base), base
 	p.architecture = architectureOf(p.source("bootstrap"))
 	return p, nil
 }
@@ -135,18 +140,18 @@ type entry struct {
 
 // readEntry reads one file, through a link if that stays inside the folder. so far is the size of those before it.
 func readEntry(root *os.Root, name string, soFar int64) (entry, error) {
-	f, err := root.Open(name)
+	info, err := root.Stat(name) // before it is opened, which would wait for the other end of a pipe
 	if err != nil {
 		return entry{}, mistake("cannot pack %s: %s (links out of the folder are refused)", name, err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return entry{}, mistake("cannot pack %s: %s", name, err)
 	}
 	if !info.Mode().IsRegular() {
 		return entry{}, mistake("cannot pack %s: it is no file (links to folders are not followed)", name)
 	}
+	f, err := root.Open(name)
+	if err != nil {
+		return entry{}, mistake("cannot pack %s: %s", name, err)
+	}
+	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, kiln.MaxPackageUnpackedBytes-soFar+1))
 	if err != nil {
 		return entry{}, mistake("cannot pack %s: %s", name, err)

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"log/slog"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -24,17 +25,29 @@ func (a *app) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := needsRoot(cfg.Driver, os.Geteuid()); err != nil {
+				return err
+			}
 			if cfg.Driver != "process" {
 				// Executes this program once more in place; what is above happens twice, and does nothing but read.
 				if _, err := sandbox.Enter(); err != nil {
 					return err
 				}
 			}
+			a.orderly.Store(true)
 			return server.Run(c.Context(), cfg, newLogger(cfg, a.stderr), a.stdout)
 		},
 	}
 	a.keyFlags(c, &file, "listen", "driver", "runtimes")
 	return c
+}
+
+// needsRoot refuses a driver of containers to a user who cannot make any, before anything else fails for the same reason.
+func needsRoot(driver string, user int) error {
+	if user == 0 || (driver != "auto" && driver != "container") {
+		return nil
+	}
+	return mistake("containers need root: run `sudo kiln serve`, or `kiln serve --driver process` for code you trust")
 }
 
 // newLogger makes the server's logger as the configuration, which is valid, asks for.
