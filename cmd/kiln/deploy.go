@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/url"
 	"strings"
 	"time"
@@ -20,6 +21,9 @@ const (
 	activeEvery  = 50 * time.Millisecond
 	activeWithin = 2 * time.Minute
 )
+
+// busyTries bounds how often a change is tried while others change the same function.
+const busyTries = 20
 
 // wishes are what the flags of deploy ask for; empty and zero values leave things as they are.
 type wishes struct {
@@ -79,6 +83,9 @@ func (a *app) deploy(ctx context.Context, from string, w wishes) error {
 	if err != nil {
 		return err
 	}
+	if w.name == "" && p.name != p.told {
+		a.say("calling it %s: a name has letters, digits, - and _, 64 at most; say otherwise with --name", orDash(p.name))
+	}
 	w.name = cmp.Or(w.name, p.name)
 	if w.name == "" {
 		return mistake("the path gives no name for the function; give --name")
@@ -91,14 +98,7 @@ func (a *app) deploy(ctx context.Context, from string, w wishes) error {
 	done := a.progress("deploying " + w.name)
 	defer done()
 	d := &deployment{app: a, client: cl, lambda: cl.Lambda(), packed: p, wishes: w}
-	was, err := d.lambda.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &w.name})
-	switch {
-	case err == nil:
-		err = d.update(ctx, was)
-	case notFound(err):
-		err = d.create(ctx)
-	}
-	if err != nil {
+	if err := d.register(ctx); err != nil {
 		return cl.Explain(err)
 	}
 	now, err := d.active(ctx)
@@ -157,24 +157,78 @@ func (d *deployment) create(ctx context.Context) error {
 	return err
 }
 
-// update gives new code, then what else was asked for. Runtime and handler stay unless given or the language changed.
-func (d *deployment) update(ctx context.Context, was *lambda.GetFunctionConfigurationOutput) error {
-	in := &lambda.UpdateFunctionConfigurationInput{FunctionName: &d.name}
-	runtime, handler, err := guess(d.packed, d.runtime, d.handler)
-	if err != nil && (d.runtime != "" || d.handler != "") {
-		runtime, handler, err = d.runtime, d.handler, nil
-	}
-	changed := err == nil && familyOf(runtime) != familyOf(string(was.Runtime)) && runtime != ""
-	if changed && d.runtime == "" {
-		if runtime, handler, err = d.app.guess(ctx, d.client, d.packed, d.runtime, d.handler); err != nil {
+// register creates the function, or changes it when it exists: also when somebody creates it in between.
+func (d *deployment) register(ctx context.Context) error {
+	was, err := d.configuration(ctx)
+	if notFound(err) {
+		d.app.say("creating %s", d.name)
+		if err = d.create(ctx); !conflict(err, "already exist") {
+			return err
+		}
+		if was, err = d.active(ctx); err != nil { // the other one's is being made ready
 			return err
 		}
 	}
+	if err != nil {
+		return err
+	}
+	d.app.say("updating %s", d.name)
+	return d.update(ctx, was)
+}
+
+// conflict reports whether the server refused because of the function's state, in words that hold part.
+func conflict(err error, part string) bool {
+	e, is := errors.AsType[*types.ResourceConflictException](err)
+	return is && strings.Contains(e.ErrorMessage(), part)
+}
+
+// patiently calls do, and calls it again after whatever change of the function another made it fail is done.
+func (d *deployment) patiently(ctx context.Context, do func() error) error {
+	for range busyTries {
+		err := do()
+		if !conflict(err, "cannot be performed at this time") {
+			return err
+		}
+		if _, err := d.active(ctx); err != nil {
+			return err
+		}
+	}
+	return mistake("others keep changing %s; try again later", d.name)
+}
+
+// settle gives the runtime and the handler a function has after its update: what was asked for, otherwise what it has,
+// as long as the package holds the handler's file, otherwise what is there.
+func (d *deployment) settle(ctx context.Context, was *lambda.GetFunctionConfigurationOutput) (runtime, handler string, err error) {
+	runtime, handler = cmp.Or(d.runtime, string(was.Runtime)), cmp.Or(d.handler, aws.ToString(was.Handler))
+	if d.runtime != "" && d.handler != "" || handlerFile(d.packed.files, familyOf(runtime), handler) != "" {
+		return runtime, handler, nil
+	}
+	if _, found, err := guess(d.packed, runtime, d.handler); err == nil && d.handler == "" {
+		d.app.say("taking handler %s: %s is not in this package; say otherwise with --handler", found, handler)
+		return runtime, found, nil
+	}
+	found, foundHandler, err := d.app.guess(ctx, d.client, d.packed, d.runtime, d.handler)
+	switch {
+	case err == nil:
+		return found, foundHandler, nil
+	case d.handler != "":
+		return runtime, handler, nil // the user's word
+	}
+	return "", "", mistake("%s exists and calls %s, which is not in this package; give --handler, or --name for another function", d.name, handler)
+}
+
+// update gives new code, then what else was asked for.
+func (d *deployment) update(ctx context.Context, was *lambda.GetFunctionConfigurationOutput) error {
+	in := &lambda.UpdateFunctionConfigurationInput{FunctionName: &d.name}
+	runtime, handler, err := d.settle(ctx, was)
+	if err != nil {
+		return err
+	}
 	more := false
-	if changed || d.runtime != "" {
+	if runtime != string(was.Runtime) {
 		in.Runtime, more = types.Runtime(runtime), true
 	}
-	if changed || d.handler != "" {
+	if handler != aws.ToString(was.Handler) {
 		in.Handler, more = &handler, true
 	}
 	if d.memory > 0 {
@@ -193,14 +247,18 @@ func (d *deployment) update(ctx context.Context, was *lambda.GetFunctionConfigur
 	if d.architecture != "" {
 		code.Architectures = []types.Architecture{types.Architecture(d.architecture)}
 	}
-	if _, err := d.lambda.UpdateFunctionCode(ctx, code); err != nil || !more {
+	err = d.patiently(ctx, func() error { _, err := d.lambda.UpdateFunctionCode(ctx, code); return err })
+	if err != nil || !more {
 		return err
 	}
 	if _, err := d.active(ctx); err != nil {
 		return err
 	}
-	_, err = d.lambda.UpdateFunctionConfiguration(ctx, in)
-	return err
+	return d.patiently(ctx, func() error { _, err := d.lambda.UpdateFunctionConfiguration(ctx, in); return err })
+}
+
+func (d *deployment) configuration(ctx context.Context) (*lambda.GetFunctionConfigurationOutput, error) {
+	return d.lambda.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &d.name})
 }
 
 // active waits until the function can be called and its last change is done.
@@ -210,7 +268,7 @@ func (d *deployment) active(ctx context.Context) (*lambda.GetFunctionConfigurati
 	ticker := time.NewTicker(activeEvery)
 	defer ticker.Stop()
 	for {
-		now, err := d.lambda.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &d.name})
+		now, err := d.configuration(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -42,9 +42,12 @@ func guess(p *packed, runtime, handler string) (string, string, error) {
 	if runtime != "" {
 		want = familyOf(runtime)
 	}
-	file := entryFile(p.files, want)
 	if handler != "" && runtime != "" {
 		return runtime, handler, nil
+	}
+	file := handlerFile(p.files, want, handler)
+	if file == "" {
+		file = entryFile(p.files, want)
 	}
 	if file == "" {
 		return "", "", mistake("cannot tell how to run this: there is no bootstrap, lambda_function.py, index.mjs, index.js or single source file at its top; give --runtime and --handler")
@@ -63,6 +66,32 @@ func guess(p *packed, runtime, handler string) (string, string, error) {
 		handler = foundHandler
 	}
 	return runtime, handler, nil
+}
+
+// handlerFile gives the file of a package in which a runtime of a language, or of any when it is empty, looks for a
+// handler; nothing when it is not there.
+func handlerFile(files []string, want, handler string) string {
+	var names []string
+	if want == "provided" {
+		names = append(names, "bootstrap")
+	}
+	dot := strings.LastIndexByte(handler, '.')
+	module := path.Clean(handler[:max(dot, 0)])
+	if want == "" || want == "nodejs" { // functions inside of objects are named with dots too: index.api.get
+		dir, base := path.Split(module)
+		base, _, _ = strings.Cut(base, ".")
+		names = append(names, dir+base+".js", dir+base+".mjs", dir+base+".cjs")
+	}
+	if want == "" || want == "python" {
+		module = strings.ReplaceAll(module, ".", "/")
+		names = append(names, module+".py", module+"/__init__.py")
+	}
+	for _, name := range names {
+		if slices.Contains(files, name) {
+			return name
+		}
+	}
+	return ""
 }
 
 func stem(file string) string { return strings.TrimSuffix(file, path.Ext(file)) }

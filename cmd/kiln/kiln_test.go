@@ -373,6 +373,7 @@ func TestGuess(t *testing.T) {
 		"program":            {map[string]string{"bootstrap": "#!/bin/sh"}, "", "", "provided.al2023 bootstrap"},
 		"runtime given":      {map[string]string{"index.mjs": "", "app.py": "def handler(e, c): pass"}, "python3.9", "", "python3.9 app.handler"},
 		"both given":         {map[string]string{"x": ""}, "python3.9", "a.b", "python3.9 a.b"},
+		"handler given":      {map[string]string{"foo.py": "", "app.js": ""}, "", "foo.handler", "python3.12 foo.handler"},
 		"nothing tells":      {map[string]string{"a.py": "", "b.py": ""}, "", "", ""},
 		"nothing there fits": {map[string]string{"readme.md": ""}, "", "", ""},
 	} {
@@ -430,5 +431,60 @@ func TestNeedsRoot(t *testing.T) {
 		if err := needsRoot(driver, 0); err != nil {
 			t.Errorf("%s as root: %v", driver, err)
 		}
+	}
+}
+
+// TestDeployUpdate shows what an update keeps: runtime and handler, unless the package does not hold the handler's file;
+// and that it waits for a change somebody else makes, or for a function somebody else creates.
+func TestDeployUpdate(t *testing.T) {
+	const create, get = "POST /2015-03-31/functions", "GET /2015-03-31/functions/f/configuration"
+	const code, configuration = "PUT /2015-03-31/functions/f/code", "PUT /2015-03-31/functions/f/configuration"
+	const was = `{"FunctionArn":"arn:x","State":"Active","LastUpdateStatus":"Successful","Runtime":"python3.9","Handler":"app.go"}`
+	refuse := func(message string, then func()) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			then()
+			w.Header().Set("X-Amzn-Errortype", "ResourceConflictException")
+			w.WriteHeader(http.StatusConflict)
+			fmt.Fprintf(w, `{"Type":"User","Message":%q}`, message)
+		}
+	}
+	for name, row := range map[string]struct {
+		files  map[string]string
+		flags  string
+		busy   bool // an update is in progress
+		raced  bool // somebody creates it in between
+		status int
+		want   string // of the new configuration; empty: none is sent
+		told   string
+	}{
+		"keeps":            {files: map[string]string{"app.py": "", "index.mjs": ""}, told: "updating f"},
+		"another file":     {files: map[string]string{"main.py": "def handler(e, c): pass"}, want: `{"Handler":"main.handler"}`, told: "app.go is not in this package"},
+		"another language": {files: map[string]string{"index.mjs": "export const handler = 1"}, want: `"Runtime":"nodejs`, told: "taking runtime nodejs"},
+		"nothing fits":     {files: map[string]string{"readme.md": ""}, status: 2, told: "f exists and calls app.go, which is not in this package"},
+		"handler given":    {files: map[string]string{"readme.md": ""}, flags: "--handler x.y", want: `{"Handler":"x.y"}`},
+		"busy":             {files: map[string]string{"app.py": ""}, busy: true},
+		"raced":            {files: map[string]string{"app.py": "def go(e, c): pass"}, raced: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStranger(t, map[string]func(http.ResponseWriter){get: say(was), code: say(was), configuration: say(was)})
+			if row.busy {
+				s.answers[code] = refuse("The operation cannot be performed at this time. An update is in progress for resource: x", func() { s.answers[code] = say(was) })
+			}
+			if row.raced {
+				delete(s.answers, get)
+				s.answers[create] = refuse("Function already exist: f", func() { s.answers[get] = say(was) })
+			}
+			dir := t.TempDir()
+			writeTree(t, dir, row.files)
+			args := append([]string{"deploy", dir, "--name", "f", "--data", s.data}, strings.Fields(row.flags)...)
+			status, _, errs := call(t, "", nil, args...)
+			raced := strings.Contains(errs, "creating f\n") && strings.Contains(errs, "updating f\n")
+			if status != row.status || raced != row.raced || !strings.Contains(errs, row.told) {
+				t.Errorf("status %d, err %q", status, errs)
+			}
+			if sent := string(s.body(configuration)); !strings.Contains(sent, row.want) || (row.want == "") != (sent == "") {
+				t.Errorf("sent %s", sent)
+			}
+		})
 	}
 }
