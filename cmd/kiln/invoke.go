@@ -52,6 +52,9 @@ func (a *app) invokeCommand() *cobra.Command {
 		Args:              oneName,
 		ValidArgsFunction: a.completeFunctions,
 		RunE: func(c *cobra.Command, args []string) error {
+			if args[0] == "" {
+				return mistake("give the name of a function")
+			}
 			payload, err := a.readEvent(event)
 			if err != nil {
 				return err

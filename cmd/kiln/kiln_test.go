@@ -488,3 +488,41 @@ func TestDeployUpdate(t *testing.T) {
 		})
 	}
 }
+
+// TestLogs shows how many lines are asked for, that a log that was cut is told of, and how a function may be named.
+func TestLogs(t *testing.T) {
+	s := newStranger(t, map[string]func(http.ResponseWriter){
+		"GET /kiln/v1/logs/f?limit=2":                            say("a\nb\n"),
+		"GET /kiln/v1/logs/f?limit=1000":                         say("a\nb\n"),
+		"GET /kiln/v1/logs/f?account=000000000001&limit=2":       say("c\n"),
+		"GET /kiln/v1/executions?function=f&limit=100&version=7": say(`{"items":[]}`),
+		"GET /kiln/v1/executions?function=f&limit=100":           say(`{"items":[]}`),
+	})
+	for line, want := range map[string]string{
+		"logs f -n 2":                     "these are the newest 2 lines",
+		"logs f --limit 0":                "",
+		"logs f:live -n 2":                "all of f",
+		"logs f -n 1001":                  "1000 lines at most",
+		"logs f -n -1":                    "give at least 1",
+		"logs a.b":                        "is no function",
+		"logs":                            "takes one argument",
+		"ls executions --function f:7":    "no executions",
+		"ls executions --function f:live": "all of f",
+		"logs arn:aws:lambda:us-east-1:000000000001:function:f -n 2": "",
+	} {
+		status, out, errs := call(t, "", nil, append(strings.Fields(line), "--data", s.data)...)
+		if mistaken := strings.HasPrefix(errs, "kiln: ") && out == ""; !strings.Contains(errs, want) || want == "" && (errs != "" || out == "") || mistaken != (status == 2) {
+			t.Errorf("%s: status %d, out %q, err %q", line, status, out, errs)
+		}
+	}
+}
+
+// TestEmptyFlags shows that a value nobody can mean is refused before anything is asked of a server.
+func TestEmptyFlags(t *testing.T) {
+	for _, args := range [][]string{{"invoke", ""}, {"logs", ""}, {"invoke", "f", "--memory", "0"}, {"run", "x", "--timeout", "-1"}, {"deploy", "x", "--timeout", "0"},
+		{"deploy", "x", "--handler", ""}, {"deploy", "x", "--name", ""}, {"run", "x", "--handler="}, {"ls", "events", "--limit", "-1"}} {
+		if status, out, errs := call(t, "", nil, append(args, "--data", t.TempDir())...); status != 2 || out != "" || !strings.Contains(errs, "give ") {
+			t.Errorf("%q: status %d, out %q, err %q", args, status, out, errs)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/spf13/cobra"
 
+	"kiln"
 	"kiln/internal/client"
 )
 
@@ -50,7 +52,12 @@ func (a *app) lsCommand() *cobra.Command {
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			q := url.Values{}
-			for name, value := range map[string]string{"function": function, "account": account, "since": since} {
+			if function != "" {
+				if err := a.ofFunction(q, args[0], function); err != nil {
+					return err
+				}
+			}
+			for name, value := range map[string]string{"account": account, "since": since} {
 				if value != "" {
 					q.Set(name, value)
 				}
@@ -70,11 +77,32 @@ func (a *app) lsCommand() *cobra.Command {
 	}
 	f := c.Flags()
 	f.IntVar(&limit, "limit", 100, "the most to list, the newest; 0 lists all")
-	f.StringVar(&function, "function", "", "only of this function")
+	f.StringVar(&function, "function", "", "only of this function: a name, NAME:VERSION or an ARN")
 	f.StringVar(&account, "account", "", "only of this account (the operator sees all)")
 	f.StringVar(&since, "since", "", "only after this time (RFC 3339)")
 	f.StringArrayVar(&filters, "filter", nil, "only where field=value; may be repeated")
 	return c
+}
+
+// ofFunction asks for what belongs to one function; to one version of it where the list tells versions apart.
+func (a *app) ofFunction(q url.Values, kind, function string) error {
+	ref, err := functionRef(function)
+	if err != nil {
+		return err
+	}
+	q.Set("function", ref.Name)
+	if ref.Account != "" {
+		q.Set("account", string(ref.Account))
+	}
+	if ref.Qualifier == "" {
+		return nil
+	}
+	if _, err := strconv.Atoi(ref.Qualifier); kind == "executions" && (err == nil || ref.Qualifier == kiln.Latest) {
+		q.Set("version", ref.Qualifier)
+		return nil
+	}
+	a.say("%s of all of %s: they are not told apart by %s", kind, ref.Name, ref.Qualifier)
+	return nil
 }
 
 // list prints a list of /kiln/v1.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -106,6 +107,8 @@ func (a *app) root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       server.Version(),
+
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return checkFlags(c) },
 	}
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
@@ -141,6 +144,27 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	}}
 	c.AddCommand(commands...)
 	return c
+}
+
+// checkFlags refuses values that every command would otherwise take for a flag not given.
+func checkFlags(c *cobra.Command) error {
+	for _, name := range []string{"timeout", "memory", "limit", "handler", "name", "runtime"} {
+		f := c.Flags().Lookup(name)
+		if f == nil || !f.Changed {
+			continue
+		}
+		text := f.Value.String()
+		n, err := strconv.Atoi(text)
+		switch {
+		case text == "":
+			return mistake("--%s is empty; give one, or leave it out", name)
+		case name == "limit" && n < 0:
+			return mistake("--limit is %s; give at least 1, or 0 for all", text)
+		case name != "limit" && err == nil && f.Value.Type() != "string" && n < 1:
+			return mistake("--%s is %s; give at least 1, or leave it out", name, text)
+		}
+	}
+	return nil
 }
 
 // dataDir gives the data folder: --data, KILN_DATA, or this user's own, as an absolute path.
