@@ -304,26 +304,31 @@ func (a *app) guess(ctx context.Context, cl *client.Client, p *packed, runtime, 
 	return runtime, handler, nil
 }
 
-// held gives the runtime of that language the server's instances hold already; runtime itself when none tells.
+// held gives the runtime of that language the server's instances or pools hold already; otherwise the one this machine
+// has, where the server may run too; runtime itself when none tells.
 func held(ctx context.Context, cl *client.Client, runtime string) string {
-	var page struct {
-		Items []struct {
-			Runtimes []string `json:"runtimes"`
-		} `json:"items"`
-	}
-	req := client.Request{Method: "GET", Path: "/kiln/v1/instances", Query: url.Values{"limit": {"100"}}}
-	if familyOf(runtime) == "provided" || cl.JSON(ctx, req, nil, &page) != nil {
+	language := familyOf(runtime)
+	if language == "provided" {
 		return runtime
 	}
-	for _, item := range page.Items {
-		for _, r := range item.Runtimes {
-			if familyOf(r) == familyOf(runtime) {
-				if familyOf(r) == "nodejs" {
-					return strings.TrimSuffix(r, ".x") + ".x"
+	for _, kind := range []string{"instances", "pools"} {
+		var page struct {
+			Items []struct {
+				Runtimes []string `json:"runtimes"`
+				Runtime  string   `json:"runtime"`
+			} `json:"items"`
+		}
+		req := client.Request{Method: "GET", Path: "/kiln/v1/" + kind, Query: url.Values{"limit": {"100"}}}
+		if cl.JSON(ctx, req, nil, &page) != nil {
+			continue
+		}
+		for _, item := range page.Items {
+			for _, r := range append(item.Runtimes, item.Runtime) {
+				if name := identifier(r); familyOf(name) == language {
+					return name
 				}
-				return r
 			}
 		}
 	}
-	return runtime
+	return cmp.Or(installed(ctx, language), runtime)
 }

@@ -14,7 +14,7 @@ func (a *app) envCommand() *cobra.Command {
 		Use:   "env",
 		Short: "Print what a shell needs to reach the server: eval \"$(kiln env)\"",
 		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := a.dataDir()
 			if err != nil {
 				return err
@@ -30,6 +30,9 @@ func (a *app) envCommand() *cobra.Command {
 					return err
 				}
 				endpoint = address.Endpoint
+			}
+			if !client.Answers(c.Context(), endpoint) {
+				a.say("kiln: the server does not answer at %s; start it with `kiln serve --data %s`", endpoint, dir)
 			}
 			return a.printExports(endpoint, key)
 		},

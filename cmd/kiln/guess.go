@@ -1,11 +1,19 @@
 package main
 
 import (
+	"context"
+	"os/exec"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 )
+
+// askInterpreter bounds how long an interpreter may take to tell its version.
+const askInterpreter = 2 * time.Second
 
 // The runtime taken for a language when nothing says which: what Kiln has nearest to it runs.
 const (
@@ -150,4 +158,42 @@ func nodeHandler(source string) string {
 		return names[0]
 	}
 	return "handler"
+}
+
+// identifier gives AWS's identifier for a runtime as Kiln names it ("nodejs22" is nodejs22.x); nothing when AWS has none.
+func identifier(runtime string) string {
+	for _, name := range []string{runtime, runtime + ".x"} {
+		if slices.Contains(types.Runtime("").Values(), types.Runtime(name)) {
+			return name
+		}
+	}
+	return ""
+}
+
+// installed gives AWS's identifier for the interpreter of a language in this machine's /usr/bin, where the server finds
+// its own; nothing when there is none, or none that AWS knows.
+func installed(ctx context.Context, language string) string {
+	program := map[string]string{"python": "/usr/bin/python3", "nodejs": "/usr/bin/node"}[language]
+	if program == "" {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, askInterpreter)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, program, "--version").Output()
+	if err != nil {
+		return "" // not there
+	}
+	return told(language, string(out))
+}
+
+// told reads AWS's identifier out of what an interpreter says of its version: "Python 3.11.2", "v22.1.0".
+func told(language, version string) string {
+	m := regexp.MustCompile(`(\d+)\.(\d+)`).FindStringSubmatch(version)
+	switch {
+	case m == nil:
+		return ""
+	case language == "python":
+		return identifier("python" + m[1] + "." + m[2])
+	}
+	return identifier(language + m[1])
 }

@@ -139,6 +139,13 @@ func TestEnv(t *testing.T) {
 	if status != 0 || out != want {
 		t.Errorf("status %d, err %q, out:\n%swant:\n%s", status, errs, out, want)
 	}
+	if errs != "" {
+		t.Errorf("told %q of a server that answers", errs)
+	}
+	s.Close()
+	if status, out, errs := call(t, "", nil, "env", "--data", s.data); status != 0 || out != want || !strings.Contains(errs, "does not answer") {
+		t.Errorf("of a server that is gone: status %d, out %q, err %q", status, out, errs)
+	}
 	if status, _, errs := call(t, "", nil, "env", "--data", t.TempDir()); status != 2 || !strings.Contains(errs, "start one with `kiln serve --data") {
 		t.Errorf("status %d, err %q", status, errs)
 	}
@@ -170,7 +177,7 @@ func TestServerFound(t *testing.T) {
 func TestDeploy(t *testing.T) {
 	const create, get = "POST /2015-03-31/functions", "GET /2015-03-31/functions/hello-there/configuration"
 	const active = `{"FunctionArn":"arn:x","State":"Active","LastUpdateStatus":"Successful","Runtime":"python3.12","Handler":"app.go"}`
-	s := newStranger(t, map[string]func(http.ResponseWriter){})
+	s := newStranger(t, map[string]func(http.ResponseWriter){"GET /kiln/v1/pools?limit=100": say(`{"items":[{"runtime":"nodejs22"},{"runtime":"python3.12"}]}`)})
 	s.answers[create] = func(w http.ResponseWriter) { s.answers[get] = say(active); io.WriteString(w, active) }
 	dir := filepath.Join(t.TempDir(), "hello there")
 	writeTree(t, dir, map[string]string{"app.py": "def go(event, context):\n    return 1\n", "lib/a.py": "", "__pycache__/x": "", ".git/x": ""})
@@ -300,7 +307,8 @@ func TestEventsShowTheNewest(t *testing.T) {
 // TestRun shows that run sends code and event as the two parts of one request. // R2
 func TestRun(t *testing.T) {
 	const at = "POST /kiln/v1/run?handler=f.handler&memory=512&runtime=nodejs22.x"
-	s := newStranger(t, map[string]func(http.ResponseWriter){at: say(`7`, "X-Amz-Executed-Version", "$LATEST")})
+	s := newStranger(t, map[string]func(http.ResponseWriter){at: say(`7`, "X-Amz-Executed-Version", "$LATEST"),
+		"GET /kiln/v1/instances?limit=100": say(`{"items":[{"runtimes":["nodejs23"]},{"runtimes":["nodejs22"]}]}`)})
 	file := filepath.Join(t.TempDir(), "f.mjs")
 	writeTree(t, filepath.Dir(file), map[string]string{"f.mjs": "export const handler = async () => 7;\n"})
 	status, out, errs := call(t, "", nil, "run", file, "-d", `{"e":1}`, "--memory", "512", "--data", s.data)
@@ -523,6 +531,15 @@ func TestEmptyFlags(t *testing.T) {
 		{"deploy", "x", "--handler", ""}, {"deploy", "x", "--name", ""}, {"run", "x", "--handler="}, {"ls", "events", "--limit", "-1"}} {
 		if status, out, errs := call(t, "", nil, append(args, "--data", t.TempDir())...); status != 2 || out != "" || !strings.Contains(errs, "give ") {
 			t.Errorf("%q: status %d, out %q, err %q", args, status, out, errs)
+		}
+	}
+}
+
+// TestTold shows which identifier of AWS's an interpreter is taken for by its version.
+func TestTold(t *testing.T) {
+	for _, row := range [][3]string{{"python", "Python 3.11.2\n", "python3.11"}, {"nodejs", "v22.1.0\n", "nodejs22.x"}, {"nodejs", "v23.1.0\n", ""}, {"python", "?", ""}} {
+		if got := told(row[0], row[1]); got != row[2] {
+			t.Errorf("%q: %q, want %q", row[1], got, row[2])
 		}
 	}
 }

@@ -20,12 +20,14 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/smithy-go"
 
 	"kiln"
@@ -190,6 +192,7 @@ func failed(r Request, res *http.Response) error {
 	var shape struct {
 		Message string `json:"message"`
 		Upper   string `json:"Message"`
+		Reason  string `json:"Reason"`
 	}
 	_ = json.Unmarshal(b, &shape) // an answer that is no JSON is shown as it is
 	message := shape.Message + shape.Upper
@@ -199,7 +202,7 @@ func failed(r Request, res *http.Response) error {
 	if message == "" {
 		message = fmt.Sprintf("%s: %s", res.Status, strings.TrimSpace(string(b[:min(len(b), 500)])))
 	}
-	e := kiln.Errorf(kindOf(res.StatusCode), "client: "+r.Method+" "+r.Path, "%s", message)
+	e := kiln.Errorf(kindOf(res.StatusCode), "client: "+r.Method+" "+r.Path, "%s", withReason(message, shape.Reason))
 	e.Reason, _, _ = strings.Cut(res.Header.Get("X-Amzn-Errortype"), ":")
 	return e
 }
@@ -220,15 +223,62 @@ func (c *Client) Explain(err error) error {
 		}](err); ok {
 			status = coded.HTTPStatusCode()
 		}
-		e := kiln.Wrap(kindOf(status), "client: lambda", api.ErrorMessage(), err)
+		message := api.ErrorMessage()
+		if limit, is := errors.AsType[*types.TooManyRequestsException](err); is {
+			message = withReason(message, string(limit.Reason))
+		}
+		e := kiln.Wrap(kindOf(status), "client: lambda", message, err)
 		e.Reason = api.ErrorCode()
 		return e
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return kiln.Wrap(kiln.KindUnavailable, "client: call", "the call was broken off before its answer", err)
 	}
+	if broken(err) {
+		return kiln.Wrap(kiln.KindUnavailable, "client: call",
+			"the connection to "+c.endpoint+" broke before the answer; what was asked may have happened all the same: the function may have run", err)
+	}
 	return kiln.Wrap(kiln.KindUnavailable, "client: call",
 		"no server answers at "+c.endpoint+"; start one with `kiln serve`, or give --endpoint or --data", err)
+}
+
+// broken reports whether a connection that was made ended before the answer did.
+func broken(err error) bool {
+	if e, is := errors.AsType[*net.OpError](err); is && e.Op == "dial" {
+		return false
+	}
+	for _, lost := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, lost) {
+			return true
+		}
+	}
+	return false
+}
+
+// withReason puts AWS's word for which limit was reached beside a message.
+func withReason(message, reason string) string {
+	if reason == "" {
+		return message
+	}
+	return message + " (" + reason + ")"
+}
+
+// Answers reports whether something accepts connections at the server's address. Blocks up to DialLimit.
+func Answers(ctx context.Context, endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	address := u.Host
+	if u.Port() == "" {
+		address = net.JoinHostPort(u.Hostname(), u.Scheme)
+	}
+	conn, err := (&net.Dialer{Timeout: DialLimit}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close() // nothing was said
+	return true
 }
 
 func kindOf(status int) kiln.Kind {

@@ -54,13 +54,13 @@ func TestErrors(t *testing.T) {
 	c := reach(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Amzn-Errortype", "TooManyRequestsException:http://x")
 		w.WriteHeader(http.StatusTooManyRequests)
-		fmt.Fprint(w, `{"message":"slow down"}`)
+		fmt.Fprint(w, `{"message":"slow down","Reason":"CallerRateLimitExceeded"}`)
 	})
 	err := c.JSON(context.Background(), Request{Method: "GET", Path: "/kiln/v1/nodes"}, nil, nil)
 	_, sdk := c.Lambda().GetFunction(context.Background(), &lambda.GetFunctionInput{FunctionName: aws.String("f")})
 	for name, err := range map[string]error{"kiln": err, "lambda": c.Explain(sdk)} {
 		e, ok := err.(*kiln.Error)
-		if !ok || e.Kind != kiln.KindThrottled || e.Reason != "TooManyRequestsException" || e.Message != "slow down" {
+		if !ok || e.Kind != kiln.KindThrottled || e.Reason != "TooManyRequestsException" || e.Message != "slow down (CallerRateLimitExceeded)" {
 			t.Errorf("%s: %#v", name, err)
 		}
 	}
@@ -74,6 +74,21 @@ func TestErrors(t *testing.T) {
 	}
 	if _, err := New("localhost:4566", Credentials{}); kiln.KindOf(err) != kiln.KindInvalid {
 		t.Errorf("an endpoint without http: %v", err)
+	}
+}
+
+// TestConnectionLost shows that a connection that breaks before the answer is told apart from a server that is not there.
+func TestConnectionLost(t *testing.T) {
+	c := reach(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	err := c.JSON(context.Background(), Request{Method: "POST", Path: "/kiln/v1/run"}, nil, nil)
+	_, sdk := c.Lambda().Invoke(context.Background(), &lambda.InvokeInput{FunctionName: aws.String("f")})
+	for name, err := range map[string]error{"kiln": err, "lambda": c.Explain(sdk)} {
+		if kiln.KindOf(err) != kiln.KindUnavailable || !strings.Contains(err.Error(), "the function may have run") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if !Answers(t.Context(), c.Endpoint()) || Answers(t.Context(), "http://127.0.0.1:1") {
+		t.Error("whether something answers is wrong")
 	}
 }
 
