@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"text/tabwriter"
@@ -67,6 +68,9 @@ func (a *app) loadConfig(c *cobra.Command, file string) (server.Config, error) {
 	cfg, err := server.LoadConfig(server.Sources{File: a.configFile(file), Environ: a.environ, Flags: given})
 	if err != nil {
 		return cfg, err
+	}
+	if info, err := os.Stat(cfg.Data); err == nil && !info.IsDir() {
+		return cfg, mistake("%s is a file, not a folder; give a folder with --data", cfg.Data)
 	}
 	cfg.Data, err = filepath.Abs(cfg.Data)
 	return cfg, err

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -541,5 +542,18 @@ func TestTold(t *testing.T) {
 		if got := told(row[0], row[1]); got != row[2] {
 			t.Errorf("%q: %q, want %q", row[1], got, row[2])
 		}
+	}
+}
+
+// TestServeRefused shows that what keeps a server from starting is said in words, with the system's own.
+func TestServeRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	writeTree(t, filepath.Dir(file), map[string]string{"file": ""})
+	if status, _, errs := call(t, "", nil, "serve", "--driver", "process", "--data", file); status != 2 || !strings.Contains(errs, "is a file, not a folder") {
+		t.Errorf("status %d, err %q", status, errs)
+	}
+	_, err := net.Listen("tcp", "127.0.0.1:99999")
+	if said := explained(kiln.Wrap(kiln.KindUnavailable, "server: listen", "cannot listen", err)); !strings.HasPrefix(said, "cannot listen: ") {
+		t.Errorf("said %q of %v", said, err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -88,6 +89,12 @@ func (a *app) run(ctx context.Context, args []string) int {
 	case errors.Is(err, errFunctionFailed):
 		return exitFunctionFailed
 	}
+	fmt.Fprintln(a.stderr, "kiln: "+explained(err))
+	return exitMistake
+}
+
+// explained gives an error in words for whoever typed the command.
+func explained(err error) string {
 	message := err.Error()
 	if e, ours := errors.AsType[*kiln.Error](err); ours {
 		message = e.Message
@@ -95,8 +102,10 @@ func (a *app) run(ctx context.Context, args []string) int {
 			message = e.Reason + ": " + message
 		}
 	}
-	fmt.Fprintln(a.stderr, "kiln: "+message)
-	return exitMistake
+	if e, is := errors.AsType[*net.OpError](err); is && e.Op == "listen" { // the system's word: in use, or not permitted
+		message += ": " + e.Err.Error()
+	}
+	return message
 }
 
 // root puts the commands together.

@@ -34,6 +34,9 @@ func (a *app) serveCommand() *cobra.Command {
 					return err
 				}
 			}
+			for _, told := range server.Misspelt(a.environ) {
+				a.say("kiln: %s", told)
+			}
 			a.orderly.Store(true)
 			return server.Run(c.Context(), cfg, newLogger(cfg, a.stderr), a.stdout)
 		},

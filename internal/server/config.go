@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"net"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -98,26 +98,47 @@ type Sources struct {
 // LoadConfig puts defaults, file, environment and flags together, each stronger than the one before, and validates
 // the whole. Errors are KindInvalid; the message names every mistake and says what to do.
 func LoadConfig(s Sources) (Config, error) {
-	values := map[string]string{}
+	values, from := map[string]string{}, origins{}
 	if s.File != "" {
 		fromFile, err := readFile(s.File)
 		if err != nil {
 			return Config{}, err
 		}
-		maps.Copy(values, fromFile)
+		for name, text := range fromFile {
+			values[name], from[name] = text, s.File
+		}
 	}
 	environ := environment(s.Environ)
 	for _, k := range new(Config).Keys() {
 		if text, ok := environ[k.Variable]; ok {
-			values[k.Name] = text
+			values[k.Name], from[k.Name] = text, k.Variable
 		}
 	}
-	maps.Copy(values, s.Flags)
-	return makeConfig(values, environ)
+	for name, text := range s.Flags {
+		values[name], from[name] = text, "--"+name
+	}
+	return makeConfig(values, environ, from)
+}
+
+// origins tells, by key, where its value comes from: the file's path, the variable or the flag. Defaults have none.
+type origins map[string]string
+
+// tell adds to a mistake where the values of the keys come from.
+func (o origins) tell(err error, keys ...string) error {
+	var places []string
+	for _, k := range keys {
+		if from := o[k]; from != "" && !slices.Contains(places, from) {
+			places = append(places, from)
+		}
+	}
+	if len(places) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w (from %s)", err, strings.Join(places, " and "))
 }
 
 // makeConfig sets the defaults, then the values by key, then validates.
-func makeConfig(values, environ map[string]string) (Config, error) {
+func makeConfig(values, environ map[string]string, from origins) (Config, error) {
 	var c Config
 	var mistakes []error
 	fields := reflect.ValueOf(&c).Elem()
@@ -128,11 +149,11 @@ func makeConfig(values, environ map[string]string) (Config, error) {
 		}
 		delete(values, k.Name)
 		if err := k.set(fields.Field(i), text); err != nil {
-			mistakes = append(mistakes, err)
+			mistakes = append(mistakes, from.tell(err, k.Name))
 		}
 	}
 	for name := range values {
-		mistakes = append(mistakes, unknownKey(name))
+		mistakes = append(mistakes, from.tell(unknownKey(name), name))
 	}
 	if c.Data == "" {
 		dir, err := DefaultData(environ)
@@ -141,7 +162,7 @@ func makeConfig(values, environ map[string]string) (Config, error) {
 		}
 		c.Data = dir
 	}
-	return c, invalid(append(mistakes, c.contradictions()...))
+	return c, invalid(append(mistakes, c.contradictions(from)...))
 }
 
 // DefaultData gives the per-user data folder: $XDG_DATA_HOME/kiln, or ~/.local/share/kiln.
@@ -156,20 +177,20 @@ func DefaultData(environ map[string]string) (string, error) {
 }
 
 // contradictions finds what no single key can tell. Each error names the key to change.
-func (c *Config) contradictions() []error {
-	var found []error
+func (c *Config) contradictions(from origins) (found []error) {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		found = append(found, fmt.Errorf("listen is %q; give host:port, e.g. 127.0.0.1:4566", c.Listen))
+		found = append(found, from.tell(fmt.Errorf("listen is %q; give host:port, e.g. 127.0.0.1:4566", c.Listen), "listen"))
 	}
 	if c.Region == "" || strings.ContainsAny(c.Region, ":/ ") {
-		found = append(found, fmt.Errorf("region is %q; give a name such as us-east-1", c.Region))
+		found = append(found, from.tell(fmt.Errorf("region is %q; give a name such as us-east-1", c.Region), "region"))
 	}
 	if c.RetentionInstance < c.RetentionContainer {
-		found = append(found, fmt.Errorf("retention.instance (%s) is shorter than retention.container (%s); an instance outlives its containers: make it at least as long",
-			c.RetentionInstance, c.RetentionContainer))
+		found = append(found, from.tell(fmt.Errorf("retention.instance (%s) is shorter than retention.container (%s); an instance outlives its containers: make it at least as long",
+			c.RetentionInstance, c.RetentionContainer), "retention.instance", "retention.container"))
 	}
 	if c.LogsTotal < c.LogsFunction {
-		found = append(found, fmt.Errorf("logs.total (%d MiB) is less than logs.function (%d MiB); make it at least as much", c.LogsTotal, c.LogsFunction))
+		found = append(found, from.tell(fmt.Errorf("logs.total (%d MiB) is less than logs.function (%d MiB); make it at least as much",
+			c.LogsTotal, c.LogsFunction), "logs.total", "logs.function"))
 	}
 	return found
 }
@@ -477,6 +498,30 @@ func textOf(n *yaml.Node) (string, error) {
 		return "", fmt.Errorf("cannot be written as JSON: %w", err)
 	}
 	return string(b), nil
+}
+
+// typoLetters is how many letters apart a variable and a key's may be for the one to be taken for the other, misspelt.
+const typoLetters = 3
+
+// Misspelt gives a sentence for each variable of an environment that sets nothing and looks like a key's.
+func Misspelt(environ []string) (told []string) {
+	known := []string{"KILN_CONFIG", "KILN_ACCOUNT_ID", "KILN_BIN", "KILN_MOUNT_NAMESPACE"}
+	keys := new(Config).Keys()
+	for _, k := range keys {
+		known = append(known, k.Variable)
+	}
+	ours := regexp.MustCompile(`^KILN_(REQUIRE|TEST|DEMO)_`)
+	for name := range environment(environ) {
+		if !strings.HasPrefix(name, "KILN_") || slices.Contains(known, name) || ours.MatchString(name) {
+			continue
+		}
+		nearest := slices.MinFunc(keys, func(a, b Key) int { return distance(name, a.Variable) - distance(name, b.Variable) })
+		if distance(name, nearest.Variable) <= typoLetters {
+			told = append(told, fmt.Sprintf("the variable %s sets nothing; is %s meant? (`kiln config` lists all)", name, nearest.Variable))
+		}
+	}
+	slices.Sort(told)
+	return told
 }
 
 // unknownKey refuses a key and names the nearest that exists.

@@ -96,6 +96,27 @@ func TestConfigAllMistakesAtOnce(t *testing.T) {
 	}
 }
 
+// TestConfigOrigins shows that a mistake names the place to mend it.
+func TestConfigOrigins(t *testing.T) {
+	file := write(t, "wait.max: soon\nretention.container: 1h\n")
+	_, err := LoadConfig(Sources{File: file, Environ: []string{"HOME=/h", "KILN_INSTANCES_MAX=no", "KILN_RETENTION_INSTANCE=1m"}, Flags: map[string]string{"driver": "x"}})
+	for _, want := range []string{"10s or 5m (from " + file + ")", "instances (from KILN_INSTANCES_MAX)", "process (from --driver)",
+		"as long (from KILN_RETENTION_INSTANCE and " + file + ")"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q in it", err, want)
+		}
+	}
+}
+
+// TestMisspelt shows which variables are taken for a key's that was misspelt.
+func TestMisspelt(t *testing.T) {
+	got := Misspelt([]string{"KILN_INSTANCE_MAX=1", "KILN_LISTN=x", "KILN_LISTEN=x", "KILN_DATA=x", "KILN_CONFIG=x", "KILN_BIN=x", "KILN_TEST_WAIT=1",
+		"KILN_MY_OWN_THING=1", "KILN_ACCOUNT_ID=1", "LISTEN=1"})
+	if len(got) != 2 || !strings.Contains(got[0], "KILN_INSTANCE_MAX sets nothing; is KILN_INSTANCES_MAX meant?") || !strings.Contains(got[1], "KILN_LISTN ") {
+		t.Errorf("got %q", got)
+	}
+}
+
 // FuzzConfigFile shows that no file makes the reader panic, and that what it accepts it also shows and reads again.
 func FuzzConfigFile(f *testing.F) {
 	for _, s := range []string{"", "a", "listen: x:1", "instances:\n  max: 4\n", "instances.shapes: [{memory: 512, cpus: 1}]", "? [a]\n: b", "x: &a [*a]", "{}", "~"} {
@@ -106,7 +127,7 @@ func FuzzConfigFile(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c, err := makeConfig(values, map[string]string{"HOME": "/h"})
+		c, err := makeConfig(values, map[string]string{"HOME": "/h"}, nil)
 		if err != nil {
 			return
 		}
@@ -114,7 +135,7 @@ func FuzzConfigFile(f *testing.F) {
 		for _, k := range c.Keys() {
 			again[k.Name] = k.Value
 		}
-		d, err := makeConfig(again, nil)
+		d, err := makeConfig(again, nil, nil)
 		if err != nil {
 			t.Fatalf("what was shown cannot be read: %v", err)
 		}
