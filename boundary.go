@@ -93,8 +93,9 @@ type Answer struct {
 	Payload []byte
 	// Failure is nil when the code answered.
 	Failure *Failure
-	// Usage is the container's, read after the answer.
-	Usage Usage
+	// Usage is the container's, read after the answer; Before is what it was when it became idle, so that the difference
+	// is this execution's.
+	Usage, Before Usage
 	// Start and End are when the event was handed over and when the answer was read. Zero when it never was.
 	Start, End time.Time
 	// Lost is true when the container can execute nothing more and must be deleted.

@@ -261,9 +261,8 @@ func (v *Invoker) execute(ctx context.Context, req *Request, version *kiln.Versi
 			v.cfg.Pool.Release(&lease, answer.Lost)
 			continue
 		}
-		before := stream.note(answer.Usage)
-		rec.CPUMs = kiln.Millis(answer.Usage.CPUNanos - before.CPUNanos)
-		rec.ThrottledMs = kiln.Millis(answer.Usage.ThrottledNanos - before.ThrottledNanos)
+		rec.CPUMs = kiln.Millis(answer.Usage.CPUNanos - answer.Before.CPUNanos)
+		rec.ThrottledMs = kiln.Millis(answer.Usage.ThrottledNanos - answer.Before.ThrottledNanos)
 		fill(rec, &lease, &answer, res)
 		// The log is closed before the container is given back: the next execution's lines come behind ours.
 		stream.end(rec)

@@ -43,7 +43,6 @@ type stream struct {
 	start   string         // the version whose START line is still to be written; guarded by mu
 	partial []byte         // a line whose end has not come; guarded by mu
 	early   []byte         // printed before the first START line; guarded by mu
-	usage   kiln.Usage     // at the end of the last execution; guarded by mu
 }
 
 // Created makes the stream of a container that is about to be made.
@@ -132,14 +131,6 @@ func (s *stream) end(rec *kiln.Record) {
 	}
 	s.log.End(now, s.id, rec.RequestID)
 	s.log.Report(now, rec)
-}
-
-// note keeps the container's usage and gives what it was before.
-func (s *stream) note(now kiln.Usage) (before kiln.Usage) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before, s.usage = s.usage, now
-	return before
 }
 
 // write adds text to the log line by line. mu is held.

@@ -61,6 +61,7 @@ func (d *Driver) BindContainer(ctx context.Context, id kiln.ContainerID, binding
 	if err := c.group.Set(sandbox.Limits{MilliCPUs: binding.Amounts.MilliCPUs}); err != nil {
 		return result, err
 	}
+	c.used = c.meter.Read()
 	return result, nil
 }
 

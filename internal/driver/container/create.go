@@ -42,6 +42,7 @@ type container struct {
 	network  *sandbox.Network
 	group    *sandbox.Group
 	meter    *sandbox.Meter
+	used     kiln.Usage // when it last became idle; of BindContainer and Execute, which come one at a time
 	process  *sandbox.Process
 	output   *output
 	stdin    *os.File // the stub's script goes here; nil for managed runtimes

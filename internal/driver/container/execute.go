@@ -19,7 +19,8 @@ func (d *Driver) Execute(ctx context.Context, id kiln.ContainerID, delivery *kil
 	}
 	answer := c.session.Execute(ctx, delivery)
 	c.output.drain()
-	answer.Usage = c.meter.Read()
+	answer.Before, c.used = c.used, c.meter.Read()
+	answer.Usage = c.used
 	if answer.Failure != nil {
 		answer.Usage.OutOfMemory = c.group.OutOfMemory()
 		answer.Lost = answer.Lost || c.exhausted()

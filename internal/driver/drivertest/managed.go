@@ -74,6 +74,10 @@ func (b *bench) managedInfo(c kiln.ContainerID) (m managedInfo) {
 	if err := json.Unmarshal(a.Payload, &m); err != nil || a.Failure != nil {
 		b.Errorf("answer %s", a.Payload)
 	}
+	// What starting and binding took is not the execution's.
+	if a.Usage.CPUNanos > 0 && (a.Before.CPUNanos == 0 || a.Before.CPUNanos > a.Usage.CPUNanos) {
+		b.Errorf("usage %+v before the execution, %+v after it", a.Before, a.Usage)
+	}
 	return m
 }
 

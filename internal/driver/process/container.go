@@ -37,6 +37,8 @@ type container struct {
 	stdin   *os.File // of a provided runtime: its binding as a script
 	output  *output
 
+	used kiln.Usage // when it last became idle; of BindContainer and Execute, which come one at a time
+
 	wg   sync.WaitGroup // every goroutine of this container
 	done chan struct{}  // closed when the first process has ended
 

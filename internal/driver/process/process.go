@@ -144,7 +144,9 @@ func (d *Driver) BindContainer(ctx context.Context, id kiln.ContainerID, b kiln.
 	if c == nil {
 		return kiln.InitResult{}, kiln.Errorf(kiln.KindNotFound, "process: bind container", "no container %s", id)
 	}
-	return c.bind(ctx, b)
+	r, err := c.bind(ctx, b)
+	c.used = usage(c.cmd.Process.Pid)
+	return r, err
 }
 
 // Execute hands one event to the container. What the code wrote before its answer has reached Output when it returns.
@@ -156,7 +158,8 @@ func (d *Driver) Execute(ctx context.Context, id kiln.ContainerID, e *kiln.Deliv
 	}
 	a := c.session.Execute(ctx, e)
 	c.output.drain()
-	a.Usage = usage(c.cmd.Process.Pid)
+	a.Before, c.used = c.used, usage(c.cmd.Process.Pid)
+	a.Usage = c.used
 	return a
 }
 
