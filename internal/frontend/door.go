@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -62,11 +63,11 @@ type Door struct {
 
 // NewDoor makes a door. Serve opens it.
 func NewDoor(cfg DoorConfig) *Door {
-	cfg.Connections = or(cfg.Connections, 4096)
-	cfg.HeadTimeout = or(cfg.HeadTimeout, 10*time.Second)
-	cfg.BodyTimeout = or(cfg.BodyTimeout, time.Minute)
-	cfg.IdleTimeout = or(cfg.IdleTimeout, 3*time.Minute)
-	cfg.WriteTimeout = or(cfg.WriteTimeout, time.Minute)
+	cfg.Connections = cmp.Or(cfg.Connections, 4096)
+	cfg.HeadTimeout = cmp.Or(cfg.HeadTimeout, 10*time.Second)
+	cfg.BodyTimeout = cmp.Or(cfg.BodyTimeout, time.Minute)
+	cfg.IdleTimeout = cmp.Or(cfg.IdleTimeout, 3*time.Minute)
+	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, time.Minute)
 	d := &Door{cfg: cfg, conns: map[*conn]struct{}{}, places: make(chan struct{}, cfg.Connections), ended: make(chan struct{})}
 	d.traffic = newTraffic(func() float64 { return float64(len(d.places)) })
 	d.rest = &http.Server{
@@ -444,12 +445,4 @@ type countedConn struct {
 func (c *countedConn) Close() error {
 	c.once.Do(c.free)
 	return c.Conn.Close()
-}
-
-func or[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }

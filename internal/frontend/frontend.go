@@ -13,6 +13,7 @@ package frontend
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -192,15 +193,17 @@ func (cryptoChance) Uint64() uint64 {
 	return rand.NewChaCha8(seed).Uint64()
 }
 
+// random gives sixteen bytes of a source.
+func random(s source) (b [16]byte) {
+	binary.LittleEndian.PutUint64(b[:8], s.Uint64())
+	binary.LittleEndian.PutUint64(b[8:], s.Uint64())
+	return b
+}
+
 // newRequestID gives a UUID of version 4 (RFC 9562).
 func newRequestID(s source) kiln.RequestID {
-	var b [16]byte
 	var out [36]byte
-	for i, n := range [2]uint64{s.Uint64(), s.Uint64()} {
-		for j := range 8 {
-			b[8*i+j] = byte(n >> (8 * j))
-		}
-	}
+	b := random(s)
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	hex.Encode(out[0:8], b[0:4])
 	hex.Encode(out[9:13], b[4:6])
@@ -213,7 +216,6 @@ func newRequestID(s source) kiln.RequestID {
 
 // newTraceID gives the root of a trace in X-Ray's form, not sampled.
 func newTraceID(s source, now time.Time) string {
-	var b [16]byte
 	const digits = "0123456789abcdef"
 	out := make([]byte, 0, 56)
 	out = append(out, "Root=1-"...)
@@ -221,11 +223,7 @@ func newTraceID(s source, now time.Time) string {
 		out = append(out, digits[now.Unix()>>shift&15])
 	}
 	out = append(out, '-')
-	for i, n := range [2]uint64{s.Uint64(), s.Uint64()} {
-		for j := range 8 {
-			b[8*i+j] = byte(n >> (8 * j))
-		}
-	}
+	b := random(s)
 	out = hex.AppendEncode(out, b[:12])
 	return string(append(out, ";Sampled=0"...))
 }
