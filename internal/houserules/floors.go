@@ -40,7 +40,7 @@ var floors = []floor{
 	{12, "wiring: the only place that knows every concrete type", []string{"internal/server"}},
 	{13, "binaries", []string{"cmd/kiln", "cmd/kiln-agent"}},
 	{beside, "beside the house: simulator, suites, generators, examples, scripts", []string{"internal/sim",
-		"internal/driver/drivertest", "internal/houserules", "internal/lambdaapi/*", "test/*", "examples/*", "scripts/*"}},
+		"internal/train", "internal/driver/drivertest", "internal/houserules", "internal/lambdaapi/*", "test/*", "examples/*", "scripts/*"}},
 }
 
 // pureFloors are the highest and lowest floors whose packages decide and do nothing else.

@@ -108,6 +108,9 @@ func read(repository fs.FS) ([]*pkg, []text, error) {
 			}
 			return nil
 		}
+		if base == ".git" { // a worktree's: git's own note of where the repository is
+			return nil
+		}
 		info, err := d.Info()
 		if err != nil || !info.Mode().IsRegular() || info.Size() > maxTextBytes && path.Ext(name) != ".go" {
 			return err
