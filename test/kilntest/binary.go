@@ -5,15 +5,26 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 )
 
-// Root is the folder of the repository.
-func Root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
-}
+// Root is the folder of the repository: the nearest one with a go.mod, from the folder of the package that is tested
+// upwards. The paths that the compiler notes are no help: -trimpath takes them away.
+func Root() string { return root() }
+
+var root = sync.OnceValue(func() string {
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "."
+})
 
 // built gives the kiln to test: $KILN_BIN, or one built from this tree. A value that is computed once is no state.
 var built = sync.OnceValues(func() (string, error) {
