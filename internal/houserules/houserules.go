@@ -112,7 +112,8 @@ func read(repository fs.FS) ([]*pkg, []text, error) {
 			return nil
 		}
 		info, err := d.Info()
-		if err != nil || !info.Mode().IsRegular() || info.Size() > maxTextBytes && path.Ext(name) != ".go" {
+		// In a worktree of git .git is a file that names a folder of this machine.
+		if err != nil || name == ".git" || !info.Mode().IsRegular() || info.Size() > maxTextBytes && path.Ext(name) != ".go" {
 			return err
 		}
 		content, err := fs.ReadFile(repository, name)
