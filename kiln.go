@@ -52,6 +52,9 @@ const (
 	// MinMemoryMiB and MaxMemoryMiB bound a function's memory.
 	MinMemoryMiB = 128
 	MaxMemoryMiB = 10240
+	// MaxConcurrency bounds the executions at once in one container. AWS's own bound on what may be declared is 1,600 for
+	// its larger environments; what is declared beyond this one is served in more containers.
+	MaxConcurrency = 64
 	// InitLimit bounds a function's own initialisation.
 	InitLimit = 10 * time.Second
 )

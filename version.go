@@ -25,6 +25,8 @@ type Version struct {
 	Architecture  string `json:"architecture"` // "x86_64" or "arm64"
 	Role          string `json:"role"`
 	Description   string `json:"description,omitempty"`
+	// Concurrency is how many executions at once one container of the version runs, as declared; 0 and 1 are one.
+	Concurrency int `json:"concurrency,omitempty"`
 	// Environment holds the variables the user set.
 	Environment map[string]string `json:"environment,omitempty"`
 	// Modified is when this version was made.
@@ -37,6 +39,9 @@ type Version struct {
 func (v *Version) ID() VersionID {
 	return VersionID(string(v.Account) + "/" + v.Function + "/" + v.Number + "@" + v.Revision)
 }
+
+// Slots is how many executions at once one container of the version is given: what is declared, within MaxConcurrency.
+func (v *Version) Slots() int { return min(max(v.Concurrency, 1), MaxConcurrency) }
 
 // Timeout is the most one execution may take.
 func (v *Version) Timeout() time.Duration { return time.Duration(v.TimeoutMillis) * time.Millisecond }

@@ -22,13 +22,20 @@ type container struct {
 	start   *start // that waits for it
 	amounts kiln.Amounts
 	pid     int
-	began   time.Time // of preparing, then of binding
-	since   time.Time // busy or idle since
-	request kiln.RequestID
-	left    int  // how often its deletion failed
-	exited  bool // it ended by itself; its execution or its start is still to answer
+	began   time.Time   // of preparing, then of binding
+	since   time.Time   // idle since
+	running []execution // its executions, the first begun first: at most the group's slots
+	spent   bool        // lost with one of its executions: the others end in it, no further one begins
+	left    int         // how often its deletion failed
+	exited  bool        // it ended by itself; its executions or its start are still to answer
 	timer   timer
 	busy    link[*container]
+}
+
+// execution is one under way in a container.
+type execution struct {
+	request kiln.RequestID
+	since   time.Time
 }
 
 func (c *container) link() *link[*container] { return &c.busy }
@@ -118,22 +125,35 @@ func (m *Manager) instanceFailed(now time.Time, in *instance) {
 	}
 }
 
-// ended takes the end of an execution and gives the container to whoever waits for it.
+// ended takes the end of an execution and gives its place in the container to whoever waits for it.
 func (m *Manager) ended(now time.Time, e Event) {
 	c := m.containers[e.Container]
-	if c == nil || c.state != kiln.ContainerBusy || c.request != e.RequestID {
+	if c == nil || c.state != kiln.ContainerBusy {
 		return // deleted meanwhile
+	}
+	i := slices.IndexFunc(c.running, func(r execution) bool { return r.request == e.RequestID })
+	if i < 0 {
+		return
 	}
 	g := c.group
 	if !e.Unused {
-		g.takes.add(now.Sub(c.since))
+		g.takes.add(now.Sub(c.running[i].since))
 	}
-	if e.Lost || c.exited {
+	c.spent = c.spent || e.Lost || c.exited
+	if len(c.running) > 1 {
+		c.running = slices.Delete(c.running, i, i+1)
+		g.executing--
+		m.freed(now, c)
+		return
+	}
+	if c.spent {
 		m.deleteContainer(now, c, kiln.EventContainerFail, "lost with its execution")
 		m.decide(now, g)
 		return
 	}
-	c.request = ""
+	c.running = c.running[:0]
+	g.executing--
+	c.place.Take()
 	g.busy.remove(c)
 	m.moveContainer(c, kiln.ContainerIdle)
 	switch {
@@ -143,12 +163,7 @@ func (m *Manager) ended(now time.Time, e Event) {
 	case g.forgotten && g.first == nil:
 		m.deleteContainer(now, c, kiln.EventContainerTerminate, "version superseded or deleted")
 	case g.first != nil:
-		r := g.first
-		r.Path, r.Choice = kiln.PathContainer, kiln.Choice{Reason: reasonWaited}
-		if r.blocked { // it waited for a start before there was a busy container to wait for
-			r.Path, r.Choice = g.lastPath, g.lastChoice
-		}
-		m.serve(now, c, r)
+		m.serveWaited(now, c)
 		m.calmer(now, c.in)
 		return
 	default:
@@ -160,14 +175,54 @@ func (m *Manager) ended(now time.Time, e Event) {
 	}
 }
 
-// serve gives an idle container to a request.
+// freed takes the end of one of a container's executions while others go on: its place is for whoever waits, or stays
+// open, unless nothing more is to begin in the container.
+func (m *Manager) freed(now time.Time, c *container) {
+	g := c.group
+	switch {
+	case c.spent || c.in.place.State == kiln.InstanceDraining:
+		c.place.Take()
+		m.decide(now, g) // who waited for a place in it needs another
+	case g.first != nil:
+		m.serveWaited(now, c)
+	default:
+		g.offer(c)
+	}
+}
+
+// serveWaited gives a place that came free to the first of the line.
+func (m *Manager) serveWaited(now time.Time, c *container) {
+	g := c.group
+	r := g.first
+	r.Path, r.Choice = kiln.PathContainer, kiln.Choice{Reason: reasonWaited}
+	if r.blocked { // it waited for a start before there was a busy container to wait for
+		r.Path, r.Choice = g.lastPath, g.lastChoice
+	}
+	m.serve(now, c, r)
+}
+
+// offer has a busy container among those with a place free, or not.
+func (g *group) offer(c *container) {
+	c.place.Take()
+	if len(c.running) < g.slots && !c.spent && !c.exited && c.in.place.State == kiln.InstanceAssigned {
+		g.open.Idle(&c.place)
+	}
+}
+
+// serve gives a place in a container to a request.
 func (m *Manager) serve(now time.Time, c *container, r *Request) {
 	g := c.group
-	c.place.Take()
-	m.moveContainer(c, kiln.ContainerBusy)
-	c.since, c.request = now, r.ID
-	g.busy.push(c)
-	m.busier(c.in)
+	if c.state != kiln.ContainerBusy {
+		c.place.Take()
+		m.moveContainer(c, kiln.ContainerBusy)
+		g.busy.push(c)
+		m.busier(c.in)
+	}
+	c.running = append(c.running, execution{r.ID, now})
+	g.executing++
+	if g.slots > 1 {
+		g.offer(c)
+	}
 	if r.group != nil {
 		r.Choice.Waited = kiln.Millis(now.Sub(r.since))
 		g.leave(m, r)
@@ -217,7 +272,13 @@ func (m *Manager) buryContainer(now time.Time, c *container, kind kiln.EventKind
 	c.place.Take()
 	m.timers.stop(&c.timer)
 	m.moveContainer(c, kiln.ContainerGone)
-	m.tell(now, kind, cause, c.in, c, c.request)
+	var request kiln.RequestID
+	if busy {
+		request = c.running[0].request
+		c.group.executing -= len(c.running)
+		c.running = nil
+	}
+	m.tell(now, kind, cause, c.in, c, request)
 	if c.in.spare == c {
 		c.in.spare = nil
 	}
@@ -303,7 +364,8 @@ func (m *Manager) lost(now time.Time, e Event) {
 	if asked {
 		kind = kiln.EventContainerTerminate
 	} else if c.state != kiln.ContainerIdle && c.state != kiln.ContainerPrepared {
-		c.exited = true // its execution, its preparing or its binding says how
+		c.exited = true // its executions, its preparing or its binding say how
+		c.place.Take()
 		return
 	}
 	in, spare := c.in, c.in.spare == c

@@ -33,8 +33,11 @@ type group struct {
 	need    placement.Need
 	fresh   bool
 	code    placement.Code // the idle containers, and how many are bound
+	open    placement.Code // the busy ones with a place free, where a container has more than one
+	slots   int            // executions at once in one container
 
 	busy        list[*container] // executing, the longest so first
+	executing   int              // executions in them
 	starts      []*start         // under way, oldest first
 	first, last *Request         // waiting, the first come first
 	count       int              // waiting
@@ -65,6 +68,11 @@ func (m *Manager) requested(now time.Time, r *Request) {
 		return
 	}
 	if g != nil {
+		if c := g.open.First(); c != nil { // before an idle one, which may so be let go
+			r.Path, r.Choice = kiln.PathContainer, kiln.Choice{Reason: placement.ReasonOpen}
+			m.serve(now, c.Holder.(*container), r)
+			return
+		}
 		if c := g.code.First(); c != nil {
 			r.Path, r.Choice = kiln.PathContainer, kiln.Choice{Reason: placement.ReasonIdle}
 			m.serve(now, c.Holder.(*container), r)
@@ -97,7 +105,7 @@ func (m *Manager) cancelled(now time.Time, r *Request) {
 }
 
 func (m *Manager) newGroup(key code, r *Request) *group {
-	g := &group{key: key, version: r.Version, fresh: r.Fresh, need: placement.Need{
+	g := &group{key: key, version: r.Version, fresh: r.Fresh, slots: r.Version.Slots(), need: placement.Need{
 		Account: key.account, Driver: r.Driver, Runtime: r.Runtime, Package: r.Version.Package, MemoryMiB: r.MemoryMiB,
 	}}
 	g.need.Home = m.index.Home(g.need)
@@ -196,7 +204,7 @@ func (m *Manager) decide(now time.Time, g *group) {
 	}
 	g.decideAt = time.Time{}
 	stuck := false
-	for g.count > len(g.starts) && !m.stopped {
+	for g.count > len(g.starts)*g.slots && !m.stopped {
 		if now.Before(g.notBefore) {
 			g.decideAt = g.notBefore
 			break
@@ -236,8 +244,10 @@ func (g *group) overdue(now time.Time) *Request {
 		return nil
 	}
 	for _, s := range g.starts {
-		if r != nil && s.container != nil && s.container.state == kiln.ContainerBinding {
-			r = r.next
+		if s.container != nil && s.container.state == kiln.ContainerBinding {
+			for i := 0; r != nil && i < g.slots; i++ {
+				r = r.next
+			}
 		}
 	}
 	if r == nil || r.deadline.After(now) {
@@ -317,36 +327,46 @@ func (m *Manager) worth(now time.Time, g *group, expected time.Duration) bool {
 	}
 	takes := usual
 	for c := range g.busy.all() {
+		if c.spent {
+			continue
+		}
+		for _, r := range c.running {
+			if len(free) == looked {
+				break
+			}
+			age := now.Sub(r.since)
+			rest := usual - age
+			if rest <= 0 { // overdue: as long again as it has taken so far
+				rest = age
+			}
+			if !g.takes.known {
+				takes = max(takes, age)
+			}
+			free = append(free, rest)
+		}
 		if len(free) == looked {
 			break
 		}
-		age := now.Sub(c.since)
-		rest := usual - age
-		if rest <= 0 { // overdue: as long again as it has taken so far
-			rest = age
-		}
-		if !g.takes.known {
-			takes = max(takes, age)
-		}
-		free = append(free, rest)
 	}
 	for _, s := range g.starts {
-		if len(free) == 2*looked {
-			break
+		for i := 0; i < g.slots && len(free) < 2*looked; i++ {
+			free = append(free, left(s.expected, now.Sub(s.began)))
 		}
-		free = append(free, left(s.expected, now.Sub(s.began)))
 	}
 	m.free = free
 	line := g.count
-	if all := g.busy.count + len(g.starts); all > len(free) {
+	if all := g.executing + len(g.starts)*g.slots; all > len(free) {
 		line = (line*len(free) + all - 1) / all
 	}
 	without := wait(free, line, takes)
-	if without <= expected {
+	if len(free) > 0 && without <= expected {
 		return false
 	}
-	m.free = append(free, expected)
-	return without-wait(m.free, line, takes) > expected/4
+	for range g.slots {
+		free = append(free, expected)
+	}
+	m.free = free
+	return len(free) == g.slots || without-wait(m.free, line, takes) > expected/4
 }
 
 // wait is when the last of a line will be served by containers that come free at the given times and then take so long

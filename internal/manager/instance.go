@@ -207,6 +207,7 @@ func (m *Manager) drain(now time.Time, in *instance, cause string) {
 		m.resting.remove(in)
 		m.tell(now, kiln.EventInstanceDrain, cause, in, nil, "")
 		for _, c := range slices.Clone(in.containers) {
+			c.place.Take()
 			if c.state == kiln.ContainerIdle || c.state == kiln.ContainerPrepared {
 				m.deleteContainer(now, c, kiln.EventContainerTerminate, "instance drains")
 			}

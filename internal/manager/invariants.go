@@ -58,8 +58,8 @@ func (m *Manager) instanceInvariants(in *instance) error {
 				return fmt.Errorf("container %s of account %s in an instance of %q", c.place.ID, c.group.key.account, in.place.Account)
 			}
 		}
-		if (c.state == kiln.ContainerBusy) != (c.request != "") {
-			return fmt.Errorf("container %s is %s with request %q", c.place.ID, c.state, c.request)
+		if n := len(c.running); (c.state == kiln.ContainerBusy) != (n > 0) || n > 0 && n > c.group.slots {
+			return fmt.Errorf("container %s is %s with %d executions", c.place.ID, c.state, n)
 		}
 		if c.state == kiln.ContainerIdle && in.place.State != kiln.InstanceAssigned {
 			return fmt.Errorf("container %s is idle there and could be given work", c.place.ID)
@@ -95,7 +95,7 @@ func (m *Manager) instanceInvariants(in *instance) error {
 }
 
 func (m *Manager) groupInvariants(g *group) error {
-	bound, idle, busy := 0, 0, 0
+	bound, idle, busy, executing, open := 0, 0, 0, 0, 0
 	for _, c := range m.containers {
 		if c.group != g || c.state == kiln.ContainerGone {
 			continue
@@ -106,6 +106,10 @@ func (m *Manager) groupInvariants(g *group) error {
 			idle++
 		case kiln.ContainerBusy:
 			busy++
+			executing += len(c.running)
+			if len(c.running) < g.slots && !c.spent && !c.exited && c.in.place.State == kiln.InstanceAssigned {
+				open++
+			}
 		}
 	}
 	count := 0
@@ -119,10 +123,14 @@ func (m *Manager) groupInvariants(g *group) error {
 		return fmt.Errorf("%d idle containers, %d listed", idle, g.code.Len())
 	case busy != g.busy.count:
 		return fmt.Errorf("%d busy containers, %d listed", busy, g.busy.count)
+	case executing != g.executing:
+		return fmt.Errorf("%d executions, %d counted", executing, g.executing)
+	case open != g.open.Len():
+		return fmt.Errorf("%d busy containers with a place free, %d listed", open, g.open.Len())
 	case count != g.count:
 		return fmt.Errorf("%d requests wait, %d counted", count, g.count)
-	case count > 0 && idle > 0:
-		return fmt.Errorf("%d requests wait beside %d idle containers", count, idle)
+	case count > 0 && idle+open > 0:
+		return fmt.Errorf("%d requests wait beside %d containers with a place free", count, idle+open)
 	case count > 0 && g.again.index == 0:
 		return fmt.Errorf("%d requests wait for nothing", count)
 	}

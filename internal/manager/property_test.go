@@ -28,6 +28,7 @@ type model struct {
 	refused    int
 	wake       time.Time
 	calm       bool // nothing fails any more
+	most       int  // executions at once in one container
 	pools      map[kiln.InstanceID]kiln.Pool
 	limit      int
 }
@@ -40,7 +41,8 @@ type modelInstance struct {
 type modelContainer struct {
 	instance kiln.InstanceID
 	memory   int
-	request  kiln.RequestID
+	requests map[kiln.RequestID]bool
+	lost     bool
 }
 
 func newModel(t *testing.T, seed uint64) *model {
@@ -101,7 +103,7 @@ func (w *model) book(a Action) {
 			w.fail("%d instances, limit was never over %d", len(w.instances), w.limit)
 		}
 	case Prepare:
-		w.containers[a.Container] = &modelContainer{instance: a.Instance}
+		w.containers[a.Container] = &modelContainer{instance: a.Instance, requests: map[kiln.RequestID]bool{}}
 		if a.Fresh {
 			w.give(a)
 		}
@@ -148,7 +150,8 @@ func (w *model) give(a Action) {
 	}
 }
 
-// deliver checks that a container executes one thing at a time, for whom it was asked (R43).
+// deliver checks that a container executes one thing at a time, or as many as its version declares, for whom it was asked,
+// and nothing more once it is lost (R43).
 func (w *model) deliver(r *Request) {
 	w.t.Helper()
 	if w.waiting[r.ID] != r {
@@ -160,13 +163,14 @@ func (w *model) deliver(r *Request) {
 		w.failed++
 		return
 	}
-	if c == nil || c.request != "" || c.memory < r.MemoryMiB || r.Path == "" || r.Choice.Reason == "" {
+	if c == nil || c.lost || len(c.requests) >= max(r.Version.Concurrency, 1) || c.memory < r.MemoryMiB || r.Path == "" || r.Choice.Reason == "" {
 		w.fail("request %s got container %s %+v by path %q", r.ID, r.Container, c, r.Path)
 	}
 	if w.instances[c.instance].account != r.Version.Account {
 		w.fail("request of %s on instance of %s", r.Version.Account, w.instances[c.instance].account)
 	}
-	c.request = r.ID
+	c.requests[r.ID] = true
+	w.most = max(w.most, len(c.requests))
 	w.executing[r.ID] = r
 	w.served++
 }
@@ -250,6 +254,7 @@ func (w *model) request() {
 		Version: &kiln.Version{
 			Account: kiln.AccountID(fmt.Sprint("account", account)), Function: fmt.Sprint("f", function), Number: kiln.Latest,
 			Revision: fmt.Sprint(w.ids / 400), Package: kiln.Digest(fmt.Sprint("package", function)), DiskMiB: 512,
+			Concurrency: []int{0, 4, 1, 2}[function],
 		},
 	}
 	w.waiting[r.ID] = r
@@ -261,10 +266,12 @@ func (w *model) end() {
 	w.t.Helper()
 	r := pick(w.r, w.executing, func(r *Request) string { return string(r.ID) })
 	delete(w.executing, r.ID)
+	lost := !w.calm && w.r.IntN(10) == 0
 	if c := w.containers[r.Container]; c != nil {
-		c.request = ""
+		delete(c.requests, r.ID)
+		c.lost = c.lost || lost
 	}
-	w.step(Event{Kind: Ended, Container: r.Container, RequestID: r.ID, Lost: !w.calm && w.r.IntN(10) == 0})
+	w.step(Event{Kind: Ended, Container: r.Container, RequestID: r.ID, Lost: lost})
 }
 
 // pick takes one value by the seed, not by the map's order.
@@ -330,13 +337,14 @@ func (w *model) pass(d time.Duration) {
 }
 
 // Random requests, ends, crashes, failing boots and changing limits, in any order: never overcommitted, one account an
-// instance, one pool an instance, one execution a container, nothing waits while there is room, everything ends, nothing
+// instance, one pool an instance, one execution a container or as many as declared, nothing waits while there is room, everything ends, nothing
 // is left (R21 R29 R30 R32 R34 R37 R43).
 func TestAnyHistory(t *testing.T) {
 	seeds := 400
 	if testing.Short() {
 		seeds = 50
 	}
+	most := 0
 	for seed := range uint64(seeds) {
 		w := newModel(t, seed)
 		for range 600 {
@@ -354,6 +362,10 @@ func TestAnyHistory(t *testing.T) {
 			}
 		}
 		w.finish()
+		most = max(most, w.most)
+	}
+	if most != 4 {
+		t.Errorf("at most %d executions at once in one container, 4 are declared", most)
 	}
 }
 

@@ -145,9 +145,8 @@ func (m *Manager) bound(now time.Time, e Event) {
 		return
 	}
 	m.moveContainer(c, kiln.ContainerIdle)
-	if r := g.first; r != nil {
-		r.Path, r.Choice, r.Init = s.path, s.choice, e.Init
-		m.serve(now, c, r)
+	if g.first != nil {
+		m.serveBound(now, c, s, e.Init)
 	} else if g.forgotten || in.place.State == kiln.InstanceDraining {
 		m.deleteContainer(now, c, kiln.EventContainerTerminate, "no longer wanted")
 	} else {
@@ -155,6 +154,18 @@ func (m *Manager) bound(now time.Time, e Event) {
 	}
 	m.calmer(now, in)
 	m.keepSpare(now, in)
+}
+
+// serveBound gives a container that has just been bound to as many of the line as it has places. The first has waited for
+// the initialisation, of which there was one.
+func (m *Manager) serveBound(now time.Time, c *container, s *start, init kiln.InitResult) {
+	g := s.group
+	for i := 0; i < g.slots && g.first != nil; i++ {
+		r := g.first
+		r.Path, r.Choice, r.Init = s.path, s.choice, init
+		init = kiln.InitResult{}
+		m.serve(now, c, r)
+	}
 }
 
 // initFailed deletes a container whose function could not initialise, and answers one request with that.

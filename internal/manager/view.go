@@ -28,6 +28,8 @@ type ContainerView struct {
 	Version  *kiln.Version // nil until it has one
 	PID      int
 	Amounts  kiln.Amounts
+	// Executions of Slots are under way in it; Slots is 0 until it has a version.
+	Executions, Slots int
 }
 
 // Mark is how far a listing has come; the zero value is its beginning. Between two pages anything may happen.
@@ -97,9 +99,10 @@ func (in *instance) view() InstanceView {
 func (c *container) view() ContainerView {
 	v := ContainerView{
 		ID: c.place.ID, Instance: c.in.place.ID, State: c.state, Account: c.in.place.Account, PID: c.pid, Amounts: c.amounts,
+		Executions: len(c.running),
 	}
 	if c.group != nil {
-		v.Version = c.group.version
+		v.Version, v.Slots = c.group.version, c.group.slots
 	}
 	return v
 }

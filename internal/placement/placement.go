@@ -60,7 +60,8 @@ type Container struct {
 	next     *Container
 }
 
-// Code holds the idle containers of one version at one amount, the most recently used first. The zero value is empty.
+// Code holds containers of one version at one amount that can take a request, the most recently used first: the idle ones,
+// or, in another, the busy ones with a place free. The zero value is empty.
 type Code struct {
 	first, last *Container
 	idle        int
@@ -100,6 +101,7 @@ type Choice struct {
 // The reasons for a choice, one constant each.
 const (
 	ReasonIdle     = "idle container holds the version"
+	ReasonOpen     = "container that holds the version has a place free"
 	ReasonPackage  = "instance of the account holds the package and has room"
 	ReasonAccount  = "instance of the account has room"
 	ReasonWarm     = "no instance of the account has room; warm instance of the configuration"

@@ -34,6 +34,9 @@ type Container struct {
 	Version   string              `json:"version"`
 	PID       int                 `json:"pid"`
 	MemoryMiB int                 `json:"memoryMiB"` // 0 until bound
+	// Executions of Slots are under way in it; Slots is 0 until it has a version.
+	Executions int `json:"executions"`
+	Slots      int `json:"slots"`
 }
 
 // Counts is one pool of one configuration, counted.
@@ -81,6 +84,7 @@ func (p *Pool) Containers() []Container {
 		for _, v := range pages(f, f.manager.ContainerPage) {
 			c := Container{
 				ID: v.ID, Instance: v.Instance, State: v.State, Account: v.Account, PID: v.PID, MemoryMiB: v.Amounts.MemoryMiB,
+				Executions: v.Executions, Slots: v.Slots,
 			}
 			if v.Version != nil {
 				c.Function, c.Version = v.Version.Function, v.Version.Number
