@@ -21,6 +21,8 @@ import (
 const (
 	// startLimit bounds the time from starting an interpreter to its question for the binding.
 	startLimit = 30 * time.Second
+	// endLimit bounds the wait for killed processes to be gone.
+	endLimit = 10 * time.Second
 	// runtimeDir is where containers of other drivers see the bootstraps.
 	runtimeDir = "/var/runtime"
 )
@@ -153,7 +155,9 @@ func (c *container) launch(d *Driver) error {
 func (c *container) watch(d *Driver) {
 	pid := c.cmd.Process.Pid
 	awaitExit(pid) // the process id is not free for others until Wait
-	killSession(pid)
+	if left := endSession(pid); len(left) > 0 {
+		d.c.Logger.Error("processes do not end", "container", c.spec.ID, "pids", left)
+	}
 	_ = c.cmd.Wait()
 	c.output.close()
 	e := kiln.Exit{Instance: c.spec.Instance, Container: c.spec.ID, Status: c.cmd.ProcessState.String()}
@@ -164,6 +168,18 @@ func (c *container) watch(d *Driver) {
 	c.mu.Unlock()
 	if !ending && d.c.Exited != nil {
 		d.c.Exited(e)
+	}
+}
+
+// endSession kills every process of a session whose first has ended, and waits until they are gone: one that holds much
+// memory, or waits for a disk, takes a while. It names those that are still there at the limit.
+func endSession(pid int) (left []int) {
+	limit := time.Now().Add(endLimit)
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		if left = killSession(pid); len(left) == 0 || time.Now().After(limit) {
+			return left
+		}
+		time.Sleep(wait)
 	}
 }
 

@@ -19,17 +19,28 @@ func awaitExit(pid int) {
 	}
 }
 
-// killSession kills the process, its group and every process of its session. Twice, for what was forked meanwhile.
-func killSession(pid int) {
-	for range 2 {
-		_ = unix.Kill(-pid, unix.SIGKILL)
-		entries, _ := os.ReadDir("/proc")
-		for _, e := range entries {
-			if other, err := strconv.Atoi(e.Name()); err == nil && other != pid && session(other) == pid {
-				_ = unix.Kill(other, unix.SIGKILL)
-			}
+// killSession kills the process, its group and every process of its session, and names those it found alive besides the
+// process itself: they end soon, not at once.
+func killSession(pid int) (alive []int) {
+	_ = unix.Kill(-pid, unix.SIGKILL)
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if other, err := strconv.Atoi(e.Name()); err == nil && other != pid && session(other) == pid && !zombie(other) {
+			_ = unix.Kill(other, unix.SIGKILL)
+			alive = append(alive, other)
 		}
 	}
+	return alive
+}
+
+// zombie reports whether the process has ended and only waits for its parent to notice, which is not ours to mend.
+func zombie(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return true
+	}
+	_, state, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
+	return len(state) > 0 && (state[0] == 'Z' || state[0] == 'X')
 }
 
 func session(pid int) int {
