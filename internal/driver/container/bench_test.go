@@ -92,7 +92,7 @@ func BenchmarkExecute(b *testing.B) {
 	b.Run("drain", func(b *testing.B) {
 		c := h.container(id)
 		for b.Loop() {
-			c.output.drain()
+			c.output.Drain()
 		}
 	})
 }

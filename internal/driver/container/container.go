@@ -18,28 +18,20 @@ package container
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"kiln"
 	"kiln/internal/sandbox"
+	"kiln/internal/stage"
 )
 
 const (
-	// stageMiB bounds the memory file system that holds the root's skeleton and the bundles of live containers.
-	stageMiB = 256
 	// defaultDiskMiB is the /tmp a prepared container has before it knows its version: AWS's default.
 	defaultDiskMiB = 512
 	// launchLimit bounds one run of the OCI runtime.
@@ -70,9 +62,7 @@ type Config struct {
 type Driver struct {
 	c        Config
 	launcher launcher
-	name     string // of its cgroups and its stage, unique to the data directory
-	stage    string // folder that guests' users can reach, in memory
-	lock     *os.File
+	stage    *stage.Stage
 	tree     *sandbox.Tree
 	networks *sandbox.Networks
 	ranges   *sandbox.Ranges
@@ -83,10 +73,9 @@ type Driver struct {
 	news     sync.WaitGroup // calls of Config.Exited
 
 	mu         sync.Mutex
-	closed     bool                              // guarded by mu
-	instances  map[kiln.InstanceID]*instance     // guarded by mu
-	containers map[kiln.ContainerID]*container   // guarded by mu
-	runtimes   map[string]func() (string, error) // guarded by mu; bootstraps by their folder, shown on the stage once
+	closed     bool                            // guarded by mu
+	instances  map[kiln.InstanceID]*instance   // guarded by mu
+	containers map[kiln.ContainerID]*container // guarded by mu
 }
 
 // New makes a driver, after it removed what a dead one with the same folder left. The process should have called
@@ -106,7 +95,7 @@ func New(ctx context.Context, c Config) (*Driver, error) {
 		c.Output = func(kiln.ContainerID, []byte) {}
 	}
 	d := &Driver{c: c, launches: make(chan struct{}, c.Launches), instances: map[kiln.InstanceID]*instance{},
-		containers: map[kiln.ContainerID]*container{}, runtimes: map[string]func() (string, error){}}
+		containers: map[kiln.ContainerID]*container{}}
 	if err := d.open(ctx); err != nil {
 		d.release()
 		return nil, err
@@ -122,10 +111,10 @@ func (d *Driver) open(ctx context.Context) (err error) {
 	if d.launcher.crun && sandbox.Hybrid() {
 		return kiln.Errorf(kiln.KindUnavailable, "container: open", "crun refuses cgroup v1 and v2 side by side; let the process enter a mount namespace of its own first (sandbox.Enter), or use runc")
 	}
-	if err := d.claim(); err != nil {
+	if d.stage, err = stage.Claim(d.c.Dir); err != nil {
 		return err
 	}
-	if d.tree, err = sandbox.OpenTree(d.name); err != nil {
+	if d.tree, err = sandbox.OpenTree(d.stage.Name); err != nil {
 		return err
 	}
 	if err := sandbox.BecomeSubreaper(); err != nil {
@@ -134,16 +123,16 @@ func (d *Driver) open(ctx context.Context) (err error) {
 	if err := d.sweep(ctx); err != nil {
 		return err
 	}
-	if err := d.mountStage(); err != nil {
+	if err := d.stage.Mount(); err != nil {
 		return err
 	}
-	if err := buildRoot(filepath.Join(d.stage, "root")); err != nil {
+	if err := stage.BuildRoot(d.stage.Root()); err != nil {
 		return err
 	}
 	if d.seccomp, err = newSeccomp(); err != nil {
 		return err
 	}
-	if d.ranges, err = sandbox.ClaimRanges(d.name); err != nil {
+	if d.ranges, err = sandbox.ClaimRanges(d.stage.Name); err != nil {
 		return err
 	}
 	d.openDisks(ctx)
@@ -171,61 +160,9 @@ func (d *Driver) openDisks(ctx context.Context) {
 	d.disks = disks
 }
 
-// claim takes the folder for this process and finds the name that is its own: random, and bound to this very folder, so
-// that a copied data directory is another.
-func (d *Driver) claim() error {
-	const op = "container: claim folder"
-	if err := os.MkdirAll(d.c.Dir, 0o700); err != nil {
-		return kiln.Wrap(kiln.KindUnavailable, op, "cannot make the driver's folder", err)
-	}
-	lock, err := os.OpenFile(filepath.Join(d.c.Dir, "name"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return kiln.Wrap(kiln.KindUnavailable, op, "cannot open the driver's folder", err)
-	}
-	d.lock = lock
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return kiln.Wrap(kiln.KindConflict, op, "another process uses "+d.c.Dir, err)
-	}
-	info, err := lock.Stat()
-	if err != nil {
-		return kiln.Wrap(kiln.KindUnavailable, op, "cannot look at the driver's folder", err)
-	}
-	inode := fmt.Sprintf("-%x", info.Sys().(*syscall.Stat_t).Ino)
-	kept, err := os.ReadFile(lock.Name())
-	if err != nil {
-		return kiln.Wrap(kiln.KindUnavailable, op, "cannot read the driver's name", err)
-	}
-	if name := string(kept); validName(name) && strings.HasSuffix(name, inode) {
-		d.name = name
-		return nil
-	}
-	var random [6]byte
-	_, _ = rand.Read(random[:]) // never fails
-	d.name = "kiln-" + hex.EncodeToString(random[:]) + inode
-	if err := errors.Join(lock.Truncate(0), writeAt(lock, d.name), lock.Sync()); err != nil {
-		return kiln.Wrap(kiln.KindUnavailable, op, "cannot keep the driver's name", err)
-	}
-	return nil
-}
-
-func writeAt(f *os.File, s string) error {
-	_, err := f.WriteAt([]byte(s), 0)
-	return err
-}
-
-// validName tells a whole name from one whose writing was cut off: "kiln-", twelve hexadecimal digits, "-" and more.
-func validName(name string) bool {
-	random, inode, ok := strings.Cut(strings.TrimPrefix(name, "kiln-"), "-")
-	if _, err := hex.DecodeString(random); err != nil || len(random) != 12 {
-		return false
-	}
-	return ok && inode != "" && strings.HasPrefix(name, "kiln-") && strings.Trim(inode, "0123456789abcdef") == ""
-}
-
 // sweep removes what carries this driver's name. Being cut off in the middle is harmless: the next one goes on.
 func (d *Driver) sweep(ctx context.Context) error {
-	d.stage = filepath.Join("/run", d.name)
-	launchers := sandbox.KillStrays(d.ociRoot())
+	launchers := sandbox.KillStrays(d.stage.OCI())
 	processes, err := d.tree.Sweep(ctx)
 	if err != nil {
 		return err
@@ -242,40 +179,8 @@ func (d *Driver) sweep(ctx context.Context) error {
 			_ = os.Remove(image)
 		}
 	}
-	return d.dropStage()
+	return d.stage.Drop()
 }
-
-// mountStage makes the folder from which containers are built. It is in memory, and not in the data directory because
-// the users of guests must be able to reach it, which they cannot below a private home.
-func (d *Driver) mountStage() error {
-	const op = "container: make stage"
-	if err := os.MkdirAll(d.stage, 0o755); err != nil {
-		return kiln.Wrap(kiln.KindUnavailable, op, "cannot make a folder in /run", err)
-	}
-	if err := unix.Mount("tmpfs", d.stage, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("mode=755,size=%dm", stageMiB)); err != nil {
-		return kiln.Wrap(kiln.KindUnavailable, op, "cannot mount a tmpfs; the process needs CAP_SYS_ADMIN", err)
-	}
-	for _, dir := range []string{"root", "oci", "instances", "containers", "runtimes"} {
-		if err := os.Mkdir(filepath.Join(d.stage, dir), 0o755); err != nil {
-			return kiln.Wrap(kiln.KindUnavailable, op, "cannot make a folder on the stage", err)
-		}
-	}
-	return nil
-}
-
-// dropStage takes the stage away with all that is mounted on it.
-func (d *Driver) dropStage() error {
-	if err := sandbox.UnmountBelow(d.stage); err != nil {
-		return err
-	}
-	if err := os.Remove(d.stage); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return kiln.Wrap(kiln.KindInternal, "container: drop stage", "cannot remove "+d.stage, err)
-	}
-	return nil
-}
-
-// ociRoot is where the OCI runtime keeps its own state. It is on the command line of every run of it.
-func (d *Driver) ociRoot() string { return filepath.Join(d.stage, "oci") }
 
 // Capabilities says what this driver can do here.
 func (d *Driver) Capabilities() kiln.Capabilities {
@@ -307,15 +212,15 @@ func (d *Driver) release() error {
 	if d.networks != nil {
 		d.networks.Close()
 	}
-	if d.stage != "" {
-		_, err := d.tree.Sweep(context.Background())
-		failed = errors.Join(err, d.dropStage())
+	if d.stage != nil {
+		if d.tree != nil {
+			_, failed = d.tree.Sweep(context.Background())
+		}
+		failed = errors.Join(failed, d.stage.Drop())
+		defer d.stage.Close() // last: it ends the claim
 	}
 	if d.ranges != nil {
 		d.ranges.Close()
-	}
-	if d.lock != nil {
-		_ = d.lock.Close() // ends the claim
 	}
 	return failed
 }

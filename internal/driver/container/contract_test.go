@@ -31,7 +31,7 @@ func TestContract(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		return drivertest.Subject{Driver: d, Runtimes: drivertest.Runtimes(t), Left: func() []string { return left(t, d.name, dir) }}
+		return drivertest.Subject{Driver: d, Runtimes: drivertest.Runtimes(t), Left: func() []string { return left(t, d.stage.Name, dir) }}
 	})
 }
 

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"kiln"
 	"kiln/internal/runtimeapi"
 	"kiln/internal/sandbox"
+	"kiln/internal/stage"
 )
 
 const (
@@ -44,7 +44,7 @@ type container struct {
 	meter    *sandbox.Meter
 	used     kiln.Usage // when it last became idle; of BindContainer and Execute, which come one at a time
 	process  *sandbox.Process
-	output   *output
+	output   *stage.Output
 	stdin    *os.File // the stub's script goes here; nil for managed runtimes
 	tasks    sync.WaitGroup
 	exited   chan struct{} // closed when the watcher has told everyone; nil when there is none
@@ -159,7 +159,7 @@ func (d *Driver) provide(ctx context.Context, c *container) (err error) {
 
 // writeBundle writes the OCI configuration.
 func (d *Driver) writeBundle(c *container) error {
-	bootstraps, err := d.bootstraps(c.spec.Runtime.BootstrapDir)
+	bootstraps, err := d.stage.Show(c.spec.Runtime.BootstrapDir)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func (d *Driver) writeBundle(c *container) error {
 		maps.Copy(environment, c.spec.Fresh.Environment)
 	}
 	environment[addressVariable] = sandbox.RuntimeAPIAddress
-	des := design{id: c.spec.ID, root: filepath.Join(d.stage, "root"), machineID: c.instance.machineID(), bootstraps: bootstraps,
+	des := design{id: c.spec.ID, root: d.stage.Root(), machineID: c.instance.machineID(), bootstraps: bootstraps,
 		network: c.network.Path(), command: c.spec.Runtime.Command, environment: environment, firstUID: c.firstUID, group: c.group, seccomp: d.seccomp}
 	if !d.launcher.crun {
 		des.cgroupsPath = c.group.Name()
@@ -178,7 +178,7 @@ func (d *Driver) writeBundle(c *container) error {
 	if err != nil {
 		return err
 	}
-	bundle := d.bundle(c.spec.ID)
+	bundle := d.stage.Bundle(c.spec.ID)
 	if err := os.MkdirAll(bundle, 0o700); err != nil {
 		return kiln.Wrap(kiln.KindUnavailable, "container: write bundle", "cannot make a folder on the stage", err)
 	}
@@ -186,27 +186,6 @@ func (d *Driver) writeBundle(c *container) error {
 		return kiln.Wrap(kiln.KindUnavailable, "container: write bundle", "cannot write the OCI configuration", err)
 	}
 	return nil
-}
-
-// bootstraps shows a folder of bootstraps on the stage, where guests' users can reach it; once for each folder.
-func (d *Driver) bootstraps(dir string) (string, error) {
-	if dir == "" {
-		return "", nil
-	}
-	d.mu.Lock()
-	show := d.runtimes[dir]
-	if show == nil {
-		target := filepath.Join(d.stage, "runtimes", strconv.Itoa(len(d.runtimes)))
-		show = sync.OnceValues(func() (string, error) {
-			if err := os.Mkdir(target, 0o755); err != nil {
-				return "", kiln.Wrap(kiln.KindUnavailable, "container: show bootstraps", "cannot make a folder on the stage", err)
-			}
-			return target, sandbox.BindReadOnly(dir, target)
-		})
-		d.runtimes[dir] = show
-	}
-	d.mu.Unlock()
-	return show()
 }
 
 // makeDisk makes a private disk: on disk where that is possible.
@@ -221,13 +200,13 @@ func (d *Driver) makeDisk(ctx context.Context, sizeMiB int) (*sandbox.Detached, 
 // the owner of what it is given.
 func (d *Driver) launchIn(ctx context.Context, c *container) error {
 	id := c.spec.ID
-	out, outWrite, err := newOutput(func(b []byte) { d.c.Output(id, b) })
+	out, outWrite, err := stage.NewOutput(func(b []byte) { d.c.Output(id, b) })
 	if err != nil {
 		return err
 	}
 	defer outWrite.Close()
 	c.output = out
-	c.tasks.Go(out.run)
+	c.tasks.Go(out.Run)
 	in, inWrite, err := os.Pipe()
 	if err != nil {
 		return kiln.Wrap(kiln.KindUnavailable, "container: open input", "cannot make a pipe", err)
@@ -252,7 +231,7 @@ func (d *Driver) watch(c *container) {
 	// The count alone may be of a child, in an execution long over. 137 is what a shell says of a child killed.
 	exit.Memory = (exit.Status == "signal: killed" || exit.Status == "exit status 137") && c.group.OutOfMemory() > 0
 	select { // all writers are gone with the process namespace: what the container said last is told before its end
-	case <-c.output.done:
+	case <-c.output.Done():
 	case <-time.After(exitWait):
 	}
 	c.session.Exited(exit)
@@ -338,7 +317,7 @@ func (d *Driver) dismantle(ctx context.Context, c *container) error {
 		}
 	}
 	// The OCI runtime's own record: with its cgroups disabled and no hooks, deleting is removing it.
-	for _, dir := range []string{d.bundle(c.spec.ID), filepath.Join(d.ociRoot(), string(c.spec.ID))} {
+	for _, dir := range []string{d.stage.Bundle(c.spec.ID), filepath.Join(d.stage.OCI(), string(c.spec.ID))} {
 		if err := os.RemoveAll(dir); err != nil {
 			return kiln.Wrap(kiln.KindInternal, "container: delete container", "cannot remove the container's folder", err)
 		}
@@ -369,7 +348,7 @@ func (c *container) silence(ctx context.Context) error {
 		}
 	}
 	if c.output != nil {
-		c.output.close()
+		c.output.Close()
 	}
 	if c.stdin != nil {
 		_ = c.stdin.Close() // nobody reads it any more

@@ -22,7 +22,7 @@ func TestDeletionIsRetried(t *testing.T) {
 	if _, err := h.CreateContainer(t.Context(), spec); err != nil {
 		t.Fatal(err)
 	}
-	stuck := filepath.Join(h.bundle(spec.ID), "busy") // a folder that cannot be removed
+	stuck := filepath.Join(h.stage.Bundle(spec.ID), "busy") // a folder that cannot be removed
 	if err := os.Mkdir(stuck, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestAttachAsItEnds(t *testing.T) {
 			}
 		})
 		group.Wait()
-		if _, err := os.Stat(filepath.Join(h.stage, "instances", string(i.ID))); err == nil {
+		if _, err := os.Stat(filepath.Join(h.stage.Dir, "instances", string(i.ID))); err == nil {
 			t.Fatal("the folder of the instance is left")
 		}
 	}

@@ -18,7 +18,7 @@ func (d *Driver) Execute(ctx context.Context, id kiln.ContainerID, delivery *kil
 			Payload: []byte(`{"errorType":"Sandbox.Failure","errorMessage":"The container is gone"}`)}}
 	}
 	answer := c.session.Execute(ctx, delivery)
-	c.output.drain()
+	c.output.Drain()
 	answer.Before, c.used = c.used, c.meter.Read()
 	answer.Usage = c.used
 	if answer.Failure != nil {

@@ -45,7 +45,7 @@ func (d *Driver) CreateInstance(ctx context.Context, spec kiln.InstanceSpec) err
 	if err != nil {
 		return err
 	}
-	i := &instance{spec: spec, dir: filepath.Join(d.stage, "instances", string(spec.ID)), group: group,
+	i := &instance{spec: spec, dir: d.stage.Instance(spec.ID), group: group,
 		code: map[kiln.Digest]*attachment{}, containers: map[kiln.ContainerID]*container{}, turn: make(chan struct{}, 1)}
 	d.mu.Lock()
 	taken := d.instances[spec.ID] != nil

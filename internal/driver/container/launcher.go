@@ -55,13 +55,13 @@ func (d *Driver) run(ctx context.Context, bundle string, io [3]*os.File, args ..
 		return context.Cause(ctx)
 	}
 	log := filepath.Join(bundle, "log")
-	all := []string{"--root", d.ociRoot(), "--log", log}
+	all := []string{"--root", d.stage.OCI(), "--log", log}
 	if d.launcher.crun {
 		all = append(all, "--cgroup-manager=disabled")
 	}
 	cmd := exec.CommandContext(ctx, d.launcher.path, append(all, args...)...)
 	cmd.Dir = bundle
-	cmd.Env = []string{"PATH=" + defaultPath + ":/usr/sbin:/sbin", "XDG_RUNTIME_DIR=" + d.stage}
+	cmd.Env = []string{"PATH=" + defaultPath + ":/usr/sbin:/sbin", "XDG_RUNTIME_DIR=" + d.stage.Dir}
 	if io[0] != nil {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = io[0], io[1], io[2]
 	}
@@ -89,7 +89,7 @@ func (d *Driver) launch(ctx context.Context, id kiln.ContainerID, io [3]*os.File
 	const op = "container: launch"
 	ctx, cancel := context.WithTimeoutCause(ctx, launchLimit, errors.New("the OCI runtime takes too long"))
 	defer cancel()
-	bundle := d.bundle(id)
+	bundle := d.stage.Bundle(id)
 	pidFile := filepath.Join(bundle, "pid")
 	if err := d.run(ctx, bundle, io, "create", "--bundle", bundle, "--pid-file", pidFile, string(id)); err != nil {
 		sandbox.KillStrays(bundle) // what it had forked, if it was cut off
@@ -110,7 +110,7 @@ func (d *Driver) launch(ctx context.Context, id kiln.ContainerID, io [3]*os.File
 func (d *Driver) start(ctx context.Context, id kiln.ContainerID) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, launchLimit, errors.New("the OCI runtime takes too long"))
 	defer cancel()
-	if err := d.run(ctx, d.bundle(id), [3]*os.File{}, "start", string(id)); err != nil {
+	if err := d.run(ctx, d.stage.Bundle(id), [3]*os.File{}, "start", string(id)); err != nil {
 		return kiln.Wrap(kiln.KindUnavailable, "container: start", "cannot start a container", err)
 	}
 	return nil

@@ -5,7 +5,6 @@ package container
 import (
 	"encoding/json"
 	"maps"
-	"path/filepath"
 	"runtime"
 	"slices"
 
@@ -15,6 +14,7 @@ import (
 
 	"kiln"
 	"kiln/internal/sandbox"
+	"kiln/internal/stage"
 )
 
 const (
@@ -92,7 +92,7 @@ func (d design) config() ([]byte, error) {
 		Root:     &specs.Root{Path: d.root, Readonly: true},
 		Mounts:   d.mounts(),
 		Process: &specs.Process{
-			User:            specs.User{UID: guestUID, GID: guestGID},
+			User:            specs.User{UID: stage.GuestUID, GID: stage.GuestGID},
 			Args:            d.command,
 			Env:             environ(d.environment),
 			Cwd:             "/",
@@ -149,9 +149,4 @@ func environ(variables map[string]string) []string {
 		list = append(list, name+"="+variables[name])
 	}
 	return list
-}
-
-// bundle is where a container's configuration lies.
-func (d *Driver) bundle(id kiln.ContainerID) string {
-	return filepath.Join(d.stage, "containers", string(id))
 }

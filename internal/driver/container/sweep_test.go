@@ -131,11 +131,11 @@ func TestNothingLeft(t *testing.T) {
 		out, _ := exec.Command("ls", "-l", fmt.Sprintf("/proc/%d/fd", os.Getpid())).Output()
 		t.Errorf("%d open files, %d before: %s", now, files, out)
 	}
-	waitFor(t, "the loop devices to clear", func() bool { return traces(t, h.name, h.dir)["loops"] == 0 })
+	waitFor(t, "the loop devices to clear", func() bool { return traces(t, h.stage.Name, h.dir)["loops"] == 0 })
 	if err := h.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if found := traces(t, h.name, h.dir); !none(found) {
+	if found := traces(t, h.stage.Name, h.dir); !none(found) {
 		t.Errorf("left over: %v", found)
 	}
 }
@@ -153,7 +153,7 @@ func TestServer(t *testing.T) {
 		go h.Execute(t.Context(), id, &kiln.Delivery{RequestID: "r", Payload: []byte(`{"do":"hang"}`), Deadline: time.Now().Add(time.Hour)})
 		waitFor(t, "the execution", func() bool { return !h.container(id).session.Idle() })
 	}
-	fmt.Println("up", h.name)
+	fmt.Println("up", h.stage.Name)
 	for { // launches go on until it is killed in the middle of one
 		spec := newContainer(i.ID)
 		if _, err := h.CreateContainer(t.Context(), spec); err != nil {
@@ -213,8 +213,8 @@ func TestKill(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d.name != name {
-			t.Errorf("the folder's name changed from %s to %s", name, d.name)
+		if d.stage.Name != name {
+			t.Errorf("the folder's name changed from %s to %s", name, d.stage.Name)
 		}
 		waitFor(t, "the sweep to take effect", func() bool {
 			f := traces(t, name, dir)

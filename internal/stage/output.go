@@ -1,6 +1,6 @@
 //go:build linux
 
-package container
+package stage
 
 import (
 	"errors"
@@ -28,13 +28,13 @@ const (
 	drainDebt = 1 << 20
 )
 
-// output reads what a container writes to its standard output and error: one pipe, so that the order is kept.
-type output struct {
+// Output reads what a container writes to its standard output and error: one pipe, so that the order is kept.
+type Output struct {
 	pipe *os.File
 	raw  syscall.RawConn
 	sink func([]byte)
 	done chan struct{} // closed when all has been read
-	over chan struct{} // closed by close
+	over chan struct{} // closed by Close
 	stop func()        // closes over
 
 	mu     sync.Mutex // keeps the order: held from a read until what was read is handed over
@@ -42,23 +42,24 @@ type output struct {
 	paid   time.Time // when all that was read is paid for, at outputPerSecond; guarded by mu
 }
 
-// newOutput gives the reader and the end for the container.
-func newOutput(sink func([]byte)) (*output, *os.File, error) {
+// NewOutput gives the reader and the end for the container. What is read is handed to sink in order; the bytes are only lent.
+// Kinds: KindUnavailable.
+func NewOutput(sink func([]byte)) (*Output, *os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, nil, kiln.Wrap(kiln.KindUnavailable, "container: open output", "cannot make a pipe", err)
+		return nil, nil, kiln.Wrap(kiln.KindUnavailable, "stage: open output", "cannot make a pipe", err)
 	}
 	raw, err := r.SyscallConn()
 	if err != nil {
 		return nil, nil, errors.Join(err, r.Close(), w.Close())
 	}
-	o := &output{pipe: r, raw: raw, sink: sink, done: make(chan struct{}), over: make(chan struct{})}
+	o := &Output{pipe: r, raw: raw, sink: sink, done: make(chan struct{}), over: make(chan struct{})}
 	o.stop = sync.OnceFunc(func() { close(o.over) })
 	return o, w, nil
 }
 
-// run hands everything over as it comes until the last writer has gone or close is called.
-func (o *output) run() {
+// Run hands everything over as it comes until the last writer has gone or Close is called.
+func (o *Output) Run() {
 	defer close(o.done)
 	_ = o.raw.Read(func(fd uintptr) bool { // an error is the pipe's close
 		for {
@@ -72,7 +73,7 @@ func (o *output) run() {
 }
 
 // pause waits until no more than so many bytes beyond the burst are to be paid for.
-func (o *output) pause(debt int) {
+func (o *Output) pause(debt int) {
 	o.mu.Lock()
 	wait := time.Until(o.paid) - time.Duration(debt)*time.Second/outputPerSecond
 	o.mu.Unlock()
@@ -87,9 +88,9 @@ func (o *output) pause(debt int) {
 	}
 }
 
-// drain hands over what is in the pipe now. It does not block on the pipe; where execution after execution writes more than
+// Drain hands over what is in the pipe now. It does not block on the pipe; where execution after execution writes more than
 // is read in a second, it waits its share of that.
-func (o *output) drain() {
+func (o *Output) Drain() {
 	_ = o.raw.Control(func(fd uintptr) { // an error is the pipe's close
 		for left := drainLimit; left > 0; {
 			n, _ := o.step(fd)
@@ -103,7 +104,7 @@ func (o *output) drain() {
 }
 
 // step reads once. n is 0 when there is nothing now; then more tells whether there can be something later.
-func (o *output) step(fd uintptr) (n int, more bool) {
+func (o *Output) step(fd uintptr) (n int, more bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for {
@@ -122,8 +123,11 @@ func (o *output) step(fd uintptr) (n int, more bool) {
 	}
 }
 
+// Done is closed when all has been read.
+func (o *Output) Done() <-chan struct{} { return o.done }
+
 // charge notes that n bytes were read. Called with mu held.
-func (o *output) charge(n int) {
+func (o *Output) charge(n int) {
 	const burst = outputBurst * time.Second / outputPerSecond
 	if earliest := time.Now().Add(-burst); o.paid.Before(earliest) {
 		o.paid = earliest
@@ -131,8 +135,8 @@ func (o *output) charge(n int) {
 	o.paid = o.paid.Add(time.Duration(n) * time.Second / outputPerSecond)
 }
 
-// close ends the reading.
-func (o *output) close() {
+// Close ends the reading.
+func (o *Output) Close() {
 	o.stop()
 	_ = o.pipe.Close()
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package container
+package stage
 
 import (
 	"testing"
@@ -15,12 +15,12 @@ func TestOutputIsPaced(t *testing.T) {
 	for name, drained := range map[string]bool{"pump": false, "drain": true} {
 		t.Run(name, func(t *testing.T) {
 			read := 0
-			o, w, err := newOutput(func(b []byte) { read += len(b) })
+			o, w, err := NewOutput(func(b []byte) { read += len(b) })
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !drained {
-				go o.run()
+				go o.Run()
 			}
 			piece := make([]byte, 32<<10) // less than a pipe holds
 			began := time.Now()
@@ -29,7 +29,7 @@ func TestOutputIsPaced(t *testing.T) {
 					t.Fatal(err)
 				}
 				if drained {
-					o.drain()
+					o.Drain()
 				}
 			}
 			took := time.Since(began)
@@ -37,7 +37,7 @@ func TestOutputIsPaced(t *testing.T) {
 				t.Fatal(err)
 			}
 			if drained {
-				o.close()
+				o.Close()
 			} else {
 				<-o.done
 			}
@@ -46,12 +46,12 @@ func TestOutputIsPaced(t *testing.T) {
 			}
 		})
 	}
-	o, w, err := newOutput(func([]byte) {})
+	o, w, err := NewOutput(func([]byte) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	go o.run()
+	go o.Run()
 	o.mu.Lock()
 	o.paid = time.Now().Add(time.Hour)
 	o.mu.Unlock()
@@ -59,7 +59,7 @@ func TestOutputIsPaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
-	go func() { o.close(); close(ended) }()
+	go func() { o.Close(); close(ended) }()
 	select {
 	case <-ended:
 	case <-time.After(10 * time.Second):

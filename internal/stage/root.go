@@ -1,6 +1,6 @@
 //go:build linux
 
-package container
+package stage
 
 import (
 	"errors"
@@ -15,8 +15,8 @@ import (
 
 // Ids and names as code finds them on AWS Lambda.
 const (
-	guestUID = 993
-	guestGID = 990
+	GuestUID = 993
+	GuestGID = 990
 )
 
 // rootFiles are the files of /etc that are ours. Nothing of the host's users, names or keys is shown.
@@ -31,10 +31,10 @@ func rootFiles() map[string]string {
 	}
 }
 
-// buildRoot makes the root that all containers share: a skeleton of our own with the host's /usr and what programs in
+// BuildRoot makes the root that all containers share: a skeleton of our own with the host's /usr and what programs in
 // it need from /etc, all read-only. dir is on the stage; mounts below it come along with every container.
-func buildRoot(dir string) error {
-	const op = "container: build root"
+func BuildRoot(dir string) error {
+	const op = "stage: build root"
 	for _, d := range []string{"usr", "etc/ssl/certs", "etc/alternatives", "proc", "dev", "sys/fs/cgroup/memory", "sys/fs/cgroup/cpu",
 		"sys/fs/cgroup/cpuacct", "sys/fs/cgroup/pids", "tmp", "opt", "var/task", "var/runtime", "var/tmp", "var/lib", "run", "root", "home"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
@@ -56,7 +56,7 @@ func buildRoot(dir string) error {
 
 // mountHost shows the host's programs in the root: /usr and, where they are not links into it, /bin and the like.
 func mountHost(dir string) error {
-	const op = "container: build root"
+	const op = "stage: build root"
 	folders := []string{"/usr", "/etc/ssl/certs", "/etc/alternatives"}
 	java, err := filepath.Glob("/etc/java-*-openjdk")
 	if err == nil {
