@@ -26,7 +26,9 @@ const (
 	Forget                          // Version: it will not be asked for again
 	Changed                         // Settings
 	Tick                            // a time asked for with Wake has come
-	Refusing                        // take no new requests and boot nothing for the pools
+	Refusing                        // Cause: take no new requests, told why, and boot nothing for the pools
+	Halted                          // Cause: the same until Resumed, and those that wait are refused
+	Resumed                         // go on after Halted
 	Stopped                         // delete everything
 )
 

@@ -63,8 +63,8 @@ func (m *Manager) requested(now time.Time, r *Request) {
 	v := r.Version
 	key := code{version{v.Account, v.Function, v.Number, v.Revision}, r.MemoryMiB}
 	g := m.groups[key]
-	if m.refusing {
-		m.refuse(r, kiln.Errorf(kiln.KindUnavailable, "manager: acquire", "The server is ending."))
+	if m.refusing || m.halted {
+		m.refuse(r, kiln.Errorf(kiln.KindUnavailable, "manager: acquire", "%s", m.refusal))
 		return
 	}
 	if g != nil {

@@ -276,7 +276,7 @@ func (m *Manager) removeInstance(now time.Time, in *instance) {
 
 // refill boots what the warming pool lacks, and lets go what it has too much.
 func (m *Manager) refill(now time.Time) {
-	if m.refusing {
+	if m.refusing || m.halted {
 		return
 	}
 	for _, c := range m.capacity.Configurations() {

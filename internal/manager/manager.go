@@ -11,6 +11,7 @@
 package manager
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,7 +67,9 @@ type Manager struct {
 	timers   timers
 	refilled timer
 	wake     time.Time // the time the shell was asked to send a Tick
-	refusing bool
+	refusing bool      // no new requests, for good
+	halted   bool      // none until Resumed
+	refusal  string    // what those who ask meanwhile are told
 	stopped  bool
 	actions  []Action
 	line     []*group        // reused by reconsider
@@ -141,7 +144,12 @@ func (m *Manager) Step(now time.Time, e Event) []Action {
 	case Tick:
 		m.tick(now)
 	case Refusing:
-		m.refuseAll(now)
+		m.refusing, m.refusal = true, cmp.Or(e.Cause, serverEnds)
+	case Halted:
+		m.halt(e.Cause)
+	case Resumed:
+		m.halted = false
+		m.refill(now)
 	case Stopped:
 		m.stop(now)
 	default:
@@ -191,17 +199,32 @@ func (m *Manager) change(s Settings) {
 	}
 }
 
-// refuseAll takes no new requests from now on; those that wait are still served.
-func (m *Manager) refuseAll(time.Time) { m.refusing = true }
+// serverEnds is what is told to those who ask while the server ends.
+const serverEnds = "The server is ending."
+
+// halt takes no requests and boots nothing until Resumed. Those that wait are refused: nothing would be started for them.
+func (m *Manager) halt(why string) {
+	m.halted = true
+	if !m.refusing {
+		m.refusal = why
+	}
+	m.refuseWaiting()
+}
+
+// refuseWaiting refuses all requests that wait.
+func (m *Manager) refuseWaiting() {
+	for g := range m.waiting.all() {
+		for g.first != nil {
+			m.refuse(g.first, kiln.Errorf(kiln.KindUnavailable, "manager: acquire", "%s", m.refusal))
+		}
+	}
+}
 
 // stop refuses all that wait and deletes everything.
 func (m *Manager) stop(now time.Time) {
+	m.refusal = cmp.Or(m.refusal, serverEnds)
 	m.refusing, m.stopped = true, true
-	for g := range m.waiting.all() {
-		for g.first != nil {
-			m.refuse(g.first, kiln.Errorf(kiln.KindUnavailable, "manager: acquire", "The server is ending."))
-		}
-	}
+	m.refuseWaiting()
 	for in := m.oldest; in != nil; in = in.younger {
 		m.deleteInstance(now, in, kiln.EventInstanceTerminate, "the server is ending")
 	}

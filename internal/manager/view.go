@@ -141,3 +141,9 @@ func (m *Manager) Left() (instances, stuck int) { return len(m.instances), m.stu
 
 // Waiting counts the requests that wait.
 func (m *Manager) Waiting() int { return m.lined }
+
+// Settings gives the settings as they are now.
+func (m *Manager) Settings() Settings { return m.settings }
+
+// Halted reports whether the manager takes no requests until Resumed.
+func (m *Manager) Halted() bool { return m.halted }

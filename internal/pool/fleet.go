@@ -24,10 +24,14 @@ const (
 
 // fleet is one instance manager and what carries its actions out.
 type fleet struct {
-	name    string
+	id      FleetID
 	driver  string
 	pool    *Pool
-	drained chan struct{} // closed when nothing is leased nor waits any more, after Drain
+	drained chan struct{} // closed when nothing is leased nor waits any more, after Refusing
+	remove  func()        // ends run before the pool does
+	removed chan struct{} // closed by remove
+	gone    chan struct{} // closed when run has ended
+	err     error         // of run, once gone is closed
 	empty   chan struct{} // closed when no instance is left but what cannot be deleted, after the stop
 	kick    chan struct{} // one word when queue or wake changed; capacity 1
 	deletes chan struct{} // one word for each deletion running
@@ -37,15 +41,17 @@ type fleet struct {
 	queue    []manager.Action // actions to carry out and events to tell, in order
 	wake     time.Time        // when the manager wants a Tick
 	leased   int
-	refusing bool
+	refused  bool // no new requests, for good
+	refusing bool // refused, and not drained yet
 	stopped  bool
 	met      bool // the warming targets were met once
 }
 
 func newFleet(p *Pool, config FleetConfig) *fleet {
 	n := p.config.Node
-	return &fleet{
-		name: config.Name, driver: n.Capabilities().Name, pool: p,
+	f := &fleet{
+		id: FleetID{config.Account, config.Name}, driver: n.Capabilities().Name, pool: p,
+		removed: make(chan struct{}), gone: make(chan struct{}),
 		drained: make(chan struct{}), empty: make(chan struct{}), kick: make(chan struct{}, 1),
 		deletes: make(chan struct{}, deletesMax),
 		manager: manager.New(manager.Config{
@@ -53,6 +59,8 @@ func newFleet(p *Pool, config FleetConfig) *fleet {
 			NewInstance: n.NewInstanceID, NewContainer: n.NewContainerID,
 		}),
 	}
+	f.remove = sync.OnceFunc(func() { close(f.removed) })
+	return f
 }
 
 // request steps a new request; true when it was delivered or refused at once.
@@ -122,7 +130,8 @@ func (f *fleet) note(kind manager.EventKind, changed bool) {
 	case manager.Ended:
 		f.leased--
 	case manager.Refusing:
-		f.refusing = true
+		f.refusing = f.refusing || !f.refused
+		f.refused = true
 	case manager.Stopped:
 		f.stopped = true
 	}
@@ -140,15 +149,21 @@ func (f *fleet) note(kind manager.EventKind, changed bool) {
 	}
 }
 
-// run carries the manager's actions out until ctx ends and everything is deleted.
+// run carries the manager's actions out until the fleet is removed or ctx ends, and everything is deleted.
 func (f *fleet) run(ctx context.Context) error {
 	var jobs sync.WaitGroup
 	defer jobs.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	jobs.Go(func() { f.loop(ctx, work, &jobs) })
 	f.step(manager.Event{Kind: manager.Tick})
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-f.removed:
+		cancel()
+	}
 	f.step(manager.Event{Kind: manager.Stopped})
 	bound := time.NewTimer(StopMax)
 	defer bound.Stop()
@@ -156,7 +171,7 @@ func (f *fleet) run(ctx context.Context) error {
 	case <-f.empty:
 		return f.unclean()
 	case <-bound.C:
-		return kiln.Errorf(kiln.KindInternal, "pool: stop", "Instances of fleet %s were left after %s.", f.name, StopMax)
+		return kiln.Errorf(kiln.KindInternal, "pool: stop", "Instances of fleet %s were left after %s.", f.id, StopMax)
 	}
 }
 
@@ -165,7 +180,7 @@ func (f *fleet) unclean() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if left, _ := f.manager.Left(); left > 0 {
-		return kiln.Errorf(kiln.KindInternal, "pool: stop", "%d instances of fleet %s could not be deleted.", left, f.name)
+		return kiln.Errorf(kiln.KindInternal, "pool: stop", "%d instances of fleet %s could not be deleted.", left, f.id)
 	}
 	return nil
 }
@@ -309,8 +324,8 @@ func bindOf(a *manager.Action) *node.Bind {
 // lease is what a delivered request got.
 func (f *fleet) lease(r *manager.Request) Lease {
 	return Lease{
-		RequestID: r.ID, Container: r.Container, Instance: r.Instance, Node: f.pool.config.Node.ID(), Fleet: f.name,
+		RequestID: r.ID, Container: r.Container, Instance: r.Instance, Node: f.pool.config.Node.ID(), Fleet: f.id.Name,
 		Driver: r.Configuration.Driver, Runtime: r.Configuration.Runtime,
-		Path: r.Path, Choice: r.Choice, Amounts: r.Amounts, Init: r.Init,
+		Path: r.Path, Choice: r.Choice, Amounts: r.Amounts, Init: r.Init, fleet: f,
 	}
 }

@@ -33,7 +33,7 @@ func (p *Pool) watch(ctx context.Context) {
 // settled lists the instances that are neither booting nor gone.
 func (p *Pool) settled() []kiln.InstanceID {
 	var ids []kiln.InstanceID
-	for _, f := range p.fleets {
+	for _, f := range p.all() {
 		for _, v := range f.instances() {
 			if v.State != kiln.InstanceBooting {
 				ids = append(ids, v.ID)

@@ -36,10 +36,10 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect is prometheus.Collector's.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	for _, f := range c.pool.fleets {
+	for _, f := range c.pool.all() {
 		g := f.gauges()
 		one := func(d *prometheus.Desc, value int, labels ...string) {
-			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), append([]string{f.name}, labels...)...)
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), append([]string{f.id.String()}, labels...)...)
 		}
 		for _, state := range []kiln.InstanceState{kiln.InstanceBooting, kiln.InstanceWarm, kiln.InstanceAssigned, kiln.InstanceDraining} {
 			one(c.instances, g.instances[state], string(state.Pool()), state.String())

@@ -8,12 +8,14 @@
 // and it is never held while the node works, an event is told or a request waits. What the core wants done and told is
 // queued under the lock and carried out, in order, by the fleet's own goroutine, which Run starts: so an instance's
 // assignment is told before anything is fetched for it. A request that finds an idle container needs none of that.
+//
+// Which fleets there are may change at any time (fleets.go). Who reads the list takes no lock: it is replaced, never
+// changed. Pool.mu orders those who replace it; within it nothing is locked.
 package pool
 
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -30,21 +32,15 @@ type Config struct {
 	Node *node.Node
 	// Runtimes finds the runtime for AWS's identifier ("python3.12"); exact is false when it is the nearest one.
 	Runtimes func(awsRuntime string) (runtime kiln.Runtime, exact bool, err error)
-	// Fleets has at least one; the first serves whatever Route does not place.
+	// Fleets are those there are from the start, at least one; the first serves whatever Route does not place.
 	Fleets []FleetConfig
 	// HealthInterval is the time between two looks at every instance (R46); DefaultHealthInterval when 0.
 	HealthInterval time.Duration
-	// Route names the fleet for a request; nil for the first always. It must not block.
-	Route func(Need) string
+	// Route names the fleet for a request, and no fleet for the first; nil for the first always. It must not block.
+	Route func(Need) FleetID
 	// Emit is told of every event in order. It must not block nor call back.
 	Emit   func(kiln.Event)
 	Logger *slog.Logger
-}
-
-// FleetConfig is one fleet: a name, kiln.FleetLowVolume while there is one, and its settings.
-type FleetConfig struct {
-	Name     string
-	Settings manager.Settings
 }
 
 // Need is a request's need of a container.
@@ -72,15 +68,22 @@ type Lease struct {
 	// Init is the function's own initialisation when this request waited for it: Duration is 0 otherwise. When Failure is
 	// set the container is of no use and the lease is already given back.
 	Init kiln.InitResult
+
+	fleet *fleet
 }
 
 // Pool is the shell over all fleets. Make it with New, start it with Run.
 type Pool struct {
 	config  Config
-	fleets  []*fleet
+	fleets  atomic.Pointer[fleets]
 	ready   chan struct{}
-	unready atomic.Int32 // fleets whose warming targets were not met yet
-	waiters sync.Pool    // of *waiter
+	unready atomic.Int32  // of the first fleets, those whose warming targets were not met yet
+	waiters sync.Pool     // of *waiter
+	kick    chan struct{} // one word when unrun changed; capacity 1
+
+	mu     sync.Mutex
+	unrun  []*fleet // guarded by mu: added, and not run yet
+	ending bool     // guarded by mu: no fleet may be added any more
 }
 
 // waiter is one Acquire under way.
@@ -98,16 +101,20 @@ func New(config Config) *Pool {
 		config.Emit = func(kiln.Event) {}
 	}
 	config.HealthInterval = cmp.Or(config.HealthInterval, DefaultHealthInterval)
-	p := &Pool{config: config, ready: make(chan struct{})}
+	p := &Pool{config: config, ready: make(chan struct{}), kick: make(chan struct{}, 1)}
 	p.waiters.New = func() any {
 		w := &waiter{done: make(chan struct{}, 1)}
 		w.request.Holder = w
 		return w
 	}
-	for _, f := range config.Fleets {
-		p.fleets = append(p.fleets, newFleet(p, f))
+	p.unready.Store(int32(len(config.Fleets)))
+	all := &fleets{byID: make(map[FleetID]*fleet, len(config.Fleets))}
+	for _, c := range config.Fleets {
+		all = all.with(newFleet(p, c))
 	}
-	p.unready.Store(int32(len(p.fleets)))
+	p.fleets.Store(all)
+	p.unrun = all.list
+	p.wakeRun()
 	return p
 }
 
@@ -115,13 +122,9 @@ func New(config Config) *Pool {
 // error, KindInternal, tells what was left after StopMax.
 func (p *Pool) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
+	defer wg.Wait()
 	wg.Go(func() { p.watch(ctx) })
-	errs := make([]error, len(p.fleets))
-	for i, f := range p.fleets {
-		wg.Go(func() { errs[i] = f.run(ctx) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
+	return p.runFleets(ctx)
 }
 
 // Ready is closed once every warming target was met for the first time.
@@ -141,7 +144,10 @@ func (p *Pool) Acquire(ctx context.Context, need Need) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	f := p.route(need)
+	f, err := p.route(need)
+	if err != nil {
+		return Lease{}, err
+	}
 	w := p.waiters.Get().(*waiter)
 	w.request = manager.Request{
 		ID: need.RequestID, Version: need.Version, MemoryMiB: need.MemoryMiB,
@@ -186,9 +192,7 @@ func (p *Pool) Release(lease *Lease, lost bool) {
 	if lease.Init.Failure != nil {
 		return
 	}
-	if f := p.fleet(lease.Fleet); f != nil {
-		f.step(manager.Event{Kind: manager.Ended, Container: lease.Container, RequestID: lease.RequestID, Lost: lost})
-	}
+	lease.fleet.step(manager.Event{Kind: manager.Ended, Container: lease.Container, RequestID: lease.RequestID, Lost: lost})
 }
 
 // Exited tells that a container or an instance ended by itself: the driver's Exited calls it.
@@ -202,32 +206,34 @@ func (p *Pool) Exited(exit kiln.Exit) {
 
 // lost tells the fleets that a container or an instance is of no more use.
 func (p *Pool) lost(exit kiln.Exit, cause string) {
-	for _, f := range p.fleets {
+	for _, f := range p.all() {
 		f.step(manager.Event{Kind: manager.Exited, Instance: exit.Instance, Container: exit.Container, Cause: cause})
 	}
 }
 
 // Detached tells that a package left an instance's code cache: the node's Detached calls it.
 func (p *Pool) Detached(instance kiln.InstanceID, digest kiln.Digest) {
-	for _, f := range p.fleets {
+	for _, f := range p.all() {
 		f.step(manager.Event{Kind: manager.Detached, Instance: instance, Package: digest})
 	}
 }
 
 // Forget lets idle containers of a version go that is gone or superseded; busy ones follow when they end.
 func (p *Pool) Forget(version kiln.VersionID) {
-	for _, f := range p.fleets {
+	for _, f := range p.all() {
 		f.step(manager.Event{Kind: manager.Forget, Version: version})
 	}
 }
 
-// Drain refuses new requests and blocks until every lease is given back and nobody waits. KindUnavailable when ctx ends
+// Drain refuses new requests and new fleets, and blocks until every lease is given back and nobody waits. KindUnavailable when ctx ends
 // before.
 func (p *Pool) Drain(ctx context.Context) error {
-	for _, f := range p.fleets {
+	p.end()
+	all := p.all()
+	for _, f := range all {
 		f.step(manager.Event{Kind: manager.Refusing})
 	}
-	for _, f := range p.fleets {
+	for _, f := range all {
 		select {
 		case <-f.drained:
 		case <-ctx.Done():
@@ -239,7 +245,7 @@ func (p *Pool) Drain(ctx context.Context) error {
 
 // DeleteInstance ends an instance with all it runs: the executions fail. KindNotFound when there is none.
 func (p *Pool) DeleteInstance(id kiln.InstanceID) error {
-	for _, f := range p.fleets {
+	for _, f := range p.all() {
 		if f.ask(manager.Event{Kind: manager.Asked, Instance: id, Cause: "deleted by the operator"}) {
 			return nil
 		}
@@ -249,39 +255,10 @@ func (p *Pool) DeleteInstance(id kiln.InstanceID) error {
 
 // DeleteContainer ends a container: its execution fails. KindNotFound when there is none.
 func (p *Pool) DeleteContainer(id kiln.ContainerID) error {
-	for _, f := range p.fleets {
+	for _, f := range p.all() {
 		if f.ask(manager.Event{Kind: manager.Asked, Container: id, Cause: "deleted by the operator"}) {
 			return nil
 		}
 	}
 	return kiln.Errorf(kiln.KindNotFound, "pool: delete container", "No container %s.", id)
-}
-
-// Change gives a fleet new settings. KindNotFound when there is no such fleet.
-func (p *Pool) Change(name string, settings manager.Settings) error {
-	f := p.fleet(name)
-	if f == nil {
-		return kiln.Errorf(kiln.KindNotFound, "pool: change settings", "No fleet %s.", name)
-	}
-	f.step(manager.Event{Kind: manager.Changed, Settings: &settings})
-	return nil
-}
-
-// route gives the fleet that serves a request.
-func (p *Pool) route(need Need) *fleet {
-	if p.config.Route != nil {
-		if f := p.fleet(p.config.Route(need)); f != nil {
-			return f
-		}
-	}
-	return p.fleets[0]
-}
-
-func (p *Pool) fleet(name string) *fleet {
-	for _, f := range p.fleets {
-		if f.name == name {
-			return f
-		}
-	}
-	return nil
 }

@@ -60,7 +60,7 @@ type Counts struct {
 // Instances lists all instances, oldest first.
 func (p *Pool) Instances() []Instance {
 	list := []Instance{}
-	for _, f := range p.fleets {
+	for _, f := range p.all() {
 		for _, v := range f.instances() {
 			owner := v.Account
 			if v.State.Pool() == kiln.PoolWarming {
@@ -68,7 +68,7 @@ func (p *Pool) Instances() []Instance {
 			}
 			slices.Sort(v.CodeCache)
 			list = append(list, Instance{
-				ID: v.ID, Node: p.config.Node.ID(), Pool: v.State.Pool(), State: v.State, Account: owner, Fleet: f.name,
+				ID: v.ID, Node: p.config.Node.ID(), Pool: v.State.Pool(), State: v.State, Account: owner, Fleet: f.id.Name,
 				Driver: v.Configuration.Driver, Runtimes: []string{v.Configuration.Runtime}, Shape: v.Configuration.Shape,
 				FreeMiB: v.FreeMiB, BootID: v.BootID, BootedAt: kiln.Time{Time: v.BootedAt}, CodeCache: v.CodeCache,
 			})
@@ -80,7 +80,7 @@ func (p *Pool) Instances() []Instance {
 // Containers lists all containers, by instance, oldest first.
 func (p *Pool) Containers() []Container {
 	list := []Container{}
-	for _, f := range p.fleets {
+	for _, f := range p.all() {
 		for _, v := range pages(f, f.manager.ContainerPage) {
 			c := Container{
 				ID: v.ID, Instance: v.Instance, State: v.State, Account: v.Account, PID: v.PID, MemoryMiB: v.Amounts.MemoryMiB,
@@ -108,7 +108,7 @@ func (p *Pool) Size() (instances, containers int) {
 // costs the same however many there are.
 func (p *Pool) Pools() []Counts {
 	list := []Counts{}
-	for _, f := range p.fleets {
+	for _, f := range p.all() {
 		list = append(list, f.pools()...)
 	}
 	return list
@@ -135,6 +135,9 @@ type tally struct {
 	targets map[kiln.Configuration]int
 	order   []kiln.Configuration // of the targets
 	waiting int
+
+	instancesMax    int
+	refused, halted bool
 }
 
 // tally copies a fleet's counts.
@@ -147,7 +150,8 @@ func (f *fleet) tally() tally {
 	for _, c := range t.order {
 		t.targets[c] = f.manager.Target(c)
 	}
-	t.waiting = f.manager.Waiting()
+	t.waiting, t.instancesMax = f.manager.Waiting(), f.manager.Settings().InstancesMax
+	t.refused, t.halted = f.refused, f.manager.Halted()
 	return t
 }
 
@@ -157,12 +161,12 @@ func (f *fleet) pools() []Counts {
 	var list []Counts
 	at := make(map[string]int)
 	row := func(pool kiln.Pool, c kiln.Configuration) *Counts {
-		id := f.name + "/" + string(pool) + "/" + c.String()
+		id := f.id.String() + "/" + string(pool) + "/" + c.String()
 		i, ok := at[id]
 		if !ok {
 			i = len(list)
 			at[id] = i
-			list = append(list, Counts{ID: id, Fleet: f.name, Pool: pool, Driver: c.Driver, Runtime: c.Runtime, Shape: c.Shape})
+			list = append(list, Counts{ID: id, Fleet: f.id.Name, Pool: pool, Driver: c.Driver, Runtime: c.Runtime, Shape: c.Shape})
 		}
 		return &list[i]
 	}
