@@ -26,7 +26,7 @@ func TestSummary(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			s := &summary{out: &out, maySkip: regexp.MustCompile("^may$"), output: map[string][]string{}, parents: map[string]bool{}}
+			s := newSummary(&out, regexp.MustCompile("^may$"))
 			if err := s.read(strings.NewReader(row.in)); err != nil {
 				t.Fatal(err)
 			}
