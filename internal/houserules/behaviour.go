@@ -59,8 +59,10 @@ func (p *pkg) mayNotImport(on *floor, imported string) string {
 		return ""
 	case there == nil:
 		return fmt.Sprintf("%s imports %s, which stands on no floor; write it into floors.go", p.shown(), imported)
+	case there.number == beside && on.number == binaries:
+		return ""
 	case there.number == beside:
-		return fmt.Sprintf("%s imports %s, which stands beside the house; only tests import it", p.shown(), imported)
+		return fmt.Sprintf("%s imports %s, which stands beside the house; only tests and the binaries import it", p.shown(), imported)
 	case there.number == on.number:
 		return fmt.Sprintf("%s (floor %d) imports its neighbour %s; hand in a function or an interface from above, or move what both need down", p.shown(), on.number, imported)
 	case there.number > on.number:

@@ -5,8 +5,12 @@ import "strings"
 // module is the path every package of the house begins with.
 const module = "kiln"
 
-// beside marks packages that stand next to the house: they may import any floor, and nothing but tests imports them.
-const beside = -1
+// beside marks packages that stand next to the house: they may import any floor, and nothing but tests and the binaries
+// import them.
+const (
+	beside   = -1
+	binaries = 13
+)
 
 // floor is one row of the house: who lives there and what the floor is for. A package imports lower floors only, never
 // a neighbour on its own.
@@ -38,9 +42,9 @@ var floors = []floor{
 	{11, "doors: what a stranger knocks at; and the client that knocks", []string{"internal/frontend", "internal/objects",
 		"internal/console", "internal/operations", "internal/client"}},
 	{12, "wiring: the only place that knows every concrete type", []string{"internal/server"}},
-	{13, "binaries", []string{"cmd/kiln", "cmd/kiln-agent"}},
-	{beside, "beside the house: simulator, suites, generators, examples, scripts", []string{"internal/sim",
-		"internal/train", "internal/driver/drivertest", "internal/houserules", "internal/lambdaapi/*", "test/*", "examples/*", "scripts/*"}},
+	{binaries, "binaries", []string{"cmd/kiln", "cmd/kiln-agent"}},
+	{beside, "beside the house: simulator, traces, suites, generators, examples, scripts", []string{"internal/sim",
+		"internal/sim/*", "internal/trace", "internal/train", "internal/driver/drivertest", "internal/houserules", "internal/lambdaapi/*", "test/*", "examples/*", "scripts/*"}},
 }
 
 // pureFloors are the highest and lowest floors whose packages decide and do nothing else.

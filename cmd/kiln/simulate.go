@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"kiln/internal/sim"
+	"kiln/internal/trace"
+)
+
+func (a *app) simulateCommand() *cobra.Command {
+	o := sim.Options{}
+	c := &cobra.Command{
+		Use:   "simulate FILE",
+		Short: "Run recorded requests against capacity policies and count cold starts and idle memory",
+		Long: "Runs a trace (CSV, packed by gzip or not) against one policy or more and prints what each cost. Mode paper counts as\n" +
+			"the papers do: executions take no time, each function is one unit, time comes in minutes. docs/policies.md says of each\n" +
+			"policy where it comes from. One seed is one history.",
+		Example: "  kiln simulate trace.csv.gz --mode paper --policy all --seed 1\n" +
+			"  kiln simulate trace.csv.gz --mode paper --policy fixed-10m,hybrid-4h --frontier --svg frontier.svg --seed 1",
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			t, err := trace.Open(args[0])
+			if err != nil {
+				return err
+			}
+			o.Trace = t
+			results, err := sim.Run(c.Context(), o)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(results)
+			}
+			return a.printSimulated(results)
+		},
+	}
+	flags := c.Flags()
+	flags.StringVar(&o.Mode, "mode", sim.ModePaper, "how to count: paper or system")
+	flags.StringSliceVar(&o.Policies, "policy", []string{"all"}, "the policies, by name, with commas; all for all")
+	flags.BoolVar(&o.Frontier, "frontier", false, "each policy at its operating points, from little idle memory to much")
+	flags.BoolVar(&o.Shift, "shift", false, "turn each copy of a function that stands for several by a time of its own")
+	flags.Uint64Var(&o.Seed, "seed", 1, "what all chance comes from")
+	return c
+}
+
+// printSimulated prints a table, a row for each policy and operating point.
+func (a *app) printSimulated(results []sim.Result) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "POLICY\tVALUE\tCOLD\tREQUESTS\tWASTE\tAPP P50 %\tP75 %\tP90 %\tADDED P50 MS\tP99 MS\tIDLE GB-S\tRUM\tDROPS\t")
+	for _, r := range results {
+		fmt.Fprintf(w, "%s\t%g\t%d\t%d\t%.3f\t%.2f\t%.2f\t%.2f\t%.1f\t%.1f\t%.0f\t%.1f\t%d\t\n", r.Policy, r.Value, r.Cold, r.Requests, r.Waste,
+			r.ColdP50App, r.ColdP75App, r.ColdP90App, r.LatencyP50Ms, r.LatencyP99Ms, r.IdleGBs, r.RUM, r.Drops)
+	}
+	return w.Flush()
+}
