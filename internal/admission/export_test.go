@@ -4,8 +4,11 @@ package admission
 func (c *Counter) Running() int {
 	n := c.unreserved
 	for _, f := range c.functions {
-		if f.reserved >= 0 {
-			n += f.running
+		for _, p := range f.parts {
+			n += p.running
+			if f.reserved < 0 {
+				n -= p.over()
+			}
 		}
 	}
 	return n

@@ -33,6 +33,7 @@ import (
 	"kiln/internal/identity"
 	"kiln/internal/invoke"
 	"kiln/internal/lambdaapi"
+	"kiln/internal/provisioning"
 	"kiln/internal/registry"
 )
 
@@ -48,6 +49,8 @@ type Config struct {
 	Registry *registry.Registry
 	Invoker  *invoke.Invoker
 	Packages *code.Store
+	// Provisioning tells how provisioned concurrency stands.
+	Provisioning *provisioning.Provisioning
 	// RuntimeKnown refuses an identifier that cannot run here: KindInvalid with what to do.
 	RuntimeKnown func(identifier, architecture string) error
 	// Room refuses writes when the disk is nearly full: KindUnavailable.

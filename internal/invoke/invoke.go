@@ -91,8 +91,18 @@ func New(cfg Config) *Invoker {
 	return v
 }
 
-// Reserve takes a reservation that has changed, or a function that was deleted. It is the registry's Reserved, and never
-// blocks.
+// Executing is how many executions of a version, by its number, are admitted now.
+func (v *Invoker) Executing(account kiln.AccountID, function, number string) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if counter := v.admitted[account]; counter != nil {
+		return counter.Executing(function, number)
+	}
+	return 0
+}
+
+// Reserve takes a function's terms that have changed, or a function that was deleted. It is the registry's Reserved, and
+// never blocks.
 func (v *Invoker) Reserve(r registry.Reservation) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -101,7 +111,7 @@ func (v *Invoker) Reserve(r registry.Reservation) {
 		counter.Forget(r.Function)
 		return
 	}
-	counter.Reserve(r.Function, r.Executions)
+	counter.Set(r.Function, r.Terms)
 }
 
 // Resolve finds the version a request names, without executing it. Kinds: KindNotFound, KindConflict (not yet active).
@@ -212,7 +222,7 @@ func jsonFault(b []byte) string {
 func (v *Invoker) admit(version *kiln.Version) (admission.Grant, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.counter(version.Account).Acquire(version.Function)
+	return v.counter(version.Account).Acquire(version.Function, version.Number)
 }
 
 // counter gives an account's counter. mu is held.

@@ -116,6 +116,11 @@ func (r *Registry) putAlias(op string, f *Function, a *Alias) error {
 			return r.notFound(op, f.Account, f.Name, version)
 		}
 	}
+	if f.Provisioned[a.Name] != nil {
+		if err := f.provisionableAlias(op, a); err != nil {
+			return err
+		}
+	}
 	if f.Aliases == nil {
 		f.Aliases = map[string]*Alias{}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"kiln"
+	"kiln/internal/promise"
 )
 
 // reserved reports whether a variable is one the runtime sets itself (AWS's list).
@@ -54,11 +55,12 @@ func (r *Registry) checkStorage(op string, owner kiln.AccountID, more int64) err
 	return nil
 }
 
+// checkTags refuses too many tags, and those with a meaning here that cannot be read.
 func checkTags(op string, tags map[string]string) error {
 	if len(tags) > MaxTags {
 		return invalid(op, "A function has at most %d tags.", MaxTags)
 	}
-	return nil
+	return new(promise.Settings).Read(tags[promise.ScheduleTag], tags[promise.TargetTag])
 }
 
 // aliasesOf gives the names of the aliases that may resolve to a version, sorted.

@@ -57,6 +57,8 @@ type Function struct {
 	Versions []Published `json:"versions,omitempty"`
 	// Reserved is how many executions at once are kept for the function, and the most it may have; nil without.
 	Reserved *int `json:"reserved,omitempty"`
+	// Provisioned is by qualifier: an alias's name or a published version's number.
+	Provisioned map[string]*Provisioned `json:"provisioned,omitempty"`
 	// Policies and URLs are by qualifier: the function's own under the empty one, else an alias's or, of policies, a version's.
 	Policies map[string]*Policy `json:"policies,omitempty"`
 	URLs     map[string]*URL    `json:"urls,omitempty"`

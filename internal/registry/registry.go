@@ -57,9 +57,11 @@ type Config struct {
 	Changed func(Gone)
 	// ConcurrencyLimit is how many executions an account may have at once; admission.DefaultAccountLimit when 0.
 	ConcurrencyLimit int
-	// Reserved, when not nil, is called for each reservation that changes and each function that is deleted, in the order of
-	// the changes, from one goroutine. It must not block.
+	// Reserved, when not nil, is called for each function whose terms change or that is deleted, in the order of the changes,
+	// from one goroutine. It must not block.
 	Reserved func(Reservation)
+	// Promised, when not nil, is called when what Promising walks may have changed, from one goroutine. It must not block.
+	Promised func()
 	// Chance gives numbers in [0,1) to choose by an alias's weights; the runtime's own generator when nil.
 	Chance func() float64
 	// Now is the clock that stamps changes; time.Now when nil.
@@ -86,6 +88,7 @@ type Registry struct {
 	references map[kiln.Digest]int         // guarded by mu: how many versions hold a package
 	unsettled  map[id]struct{}             // guarded by mu: functions that wait for Run
 	urls       map[string]urlPlace         // guarded by mu: by the URL's id
+	promising  map[id]struct{}             // guarded by mu: functions with provisioned concurrency
 	wake       chan struct{}               // a token for each worker that may have something to do
 	reserving  chan struct{}               // holds a token while a reservation is being changed
 }
@@ -102,7 +105,7 @@ type account struct {
 	names     []string // of functions, when sorted is true
 	sorted    bool     // made when a list is asked for: many may be created before
 	codeBytes int64
-	reserved  int // the sum of the functions' reservations
+	reserved  int // what is kept of its limit for its functions
 }
 
 // entry is one function, decoded. It is never changed, only replaced.
@@ -139,6 +142,7 @@ func Open(ctx context.Context, e *engine.Engine, cfg Config) (*Registry, error) 
 		references: map[kiln.Digest]int{},
 		unsettled:  map[id]struct{}{},
 		urls:       map[string]urlPlace{},
+		promising:  map[id]struct{}{},
 		wake:       make(chan struct{}, settlers),
 		reserving:  make(chan struct{}, 1),
 	}
@@ -279,20 +283,30 @@ func (r *Registry) applyHead(f id, c engine.Change) {
 			return
 		}
 	}
-	gone, reservation, changed := r.replace(f, head)
-	if changed && r.cfg.Reserved != nil {
-		r.cfg.Reserved(reservation)
+	told := r.replace(f, head)
+	if told.reserved && r.cfg.Reserved != nil {
+		r.cfg.Reserved(told.reservation)
 	}
-	for _, g := range gone {
+	for _, g := range told.gone {
 		if r.cfg.Changed != nil {
 			r.cfg.Changed(g)
 		}
 	}
+	if told.promised && r.cfg.Promised != nil {
+		r.cfg.Promised()
+	}
 }
 
-// replace puts a function's new copy, nil for none, in place of the old one and gives what is gone, and its reservation if
-// that has changed.
-func (r *Registry) replace(f id, head *Function) (gone []Gone, reservation Reservation, changed bool) {
+// replaced is what others are to be told of a function's new copy.
+type replaced struct {
+	gone        []Gone
+	reservation Reservation
+	reserved    bool // the terms have changed
+	promised    bool // the promises may have
+}
+
+// replace puts a function's new copy, nil for none, in place of the old one.
+func (r *Registry) replace(f id, head *Function) (told replaced) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.accounts[f.account]
@@ -316,8 +330,10 @@ func (r *Registry) replace(f id, head *Function) (gone []Gone, reservation Reser
 		}
 	}
 	r.noteURLs(f, old, e)
-	reservation, changed = a.noteReserved(f, old, e)
-	return r.account(a, old, e), reservation, changed
+	told.reservation, told.reserved = a.noteReserved(f, old, e)
+	told.promised = r.notePromises(f, e)
+	told.gone = r.account(a, old, e)
+	return told
 }
 
 // decode joins a head and the documents of its versions. mu is held.

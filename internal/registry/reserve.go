@@ -3,17 +3,17 @@ package registry
 import (
 	"context"
 	"iter"
+	"maps"
 
 	"kiln"
 	"kiln/internal/admission"
 )
 
-// Reservation is what a function has of its account's executions at once.
+// Reservation is what a function and its versions have of their account's executions at once.
 type Reservation struct {
 	Account  kiln.AccountID
 	Function string
-	// Executions is admission.None for a function without a reservation.
-	Executions int
+	Terms    admission.Terms
 	// Deleted is true when the function is gone.
 	Deleted bool
 }
@@ -23,11 +23,10 @@ type Reservation struct {
 func (r *Registry) Reserve(ctx context.Context, owner kiln.AccountID, name string, executions int) error {
 	const op = "registry: reserve concurrency"
 	return r.changeReserved(ctx, op, owner, name, func(f *Function) error {
-		others := r.reserved(owner)
-		if f.Reserved != nil {
-			others -= *f.Reserved
-		}
-		if err := admission.CheckReserve(r.cfg.ConcurrencyLimit, others, executions); err != nil {
+		terms := f.terms()
+		others := r.reserved(owner) - terms.Total()
+		terms.Reserved = admission.None
+		if err := admission.CheckReserve(r.cfg.ConcurrencyLimit, others, terms.Total(), executions); err != nil {
 			return err
 		}
 		f.Reserved = &executions
@@ -35,14 +34,19 @@ func (r *Registry) Reserve(ctx context.Context, owner kiln.AccountID, name strin
 	})
 }
 
-// Unreserve takes a function's reservation away; without one there is nothing to do. Kinds: KindNotFound, KindUnavailable.
+// Unreserve takes a function's reservation away; without one there is nothing to do. Kinds: KindNotFound, KindInvalid (the
+// account has not what is provisioned of the function), KindUnavailable.
 func (r *Registry) Unreserve(ctx context.Context, owner kiln.AccountID, name string) error {
 	const op = "registry: delete reserved concurrency"
 	return r.changeReserved(ctx, op, owner, name, func(f *Function) error {
 		if f.Reserved == nil {
 			return errNothing
 		}
+		others := r.reserved(owner) - *f.Reserved
 		f.Reserved = nil
+		if total := f.terms().Total(); total > 0 { // what is provisioned comes out of the account's rest from now on
+			return admission.CheckProvision(r.cfg.ConcurrencyLimit, others, admission.None, total)
+		}
 		return nil
 	})
 }
@@ -60,7 +64,7 @@ func (r *Registry) changeReserved(ctx context.Context, op string, owner kiln.Acc
 	return err
 }
 
-// reserved gives the sum of an account's reservations.
+// reserved gives what of an account's limit is kept for its functions: reserved, or provisioned without a reservation.
 func (r *Registry) reserved(owner kiln.AccountID) int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -76,7 +80,7 @@ func (r *Registry) Reserved(owner kiln.AccountID, name string) (int, error) {
 	if e == nil {
 		return 0, r.notFound("registry: get reserved concurrency", owner, name, "")
 	}
-	return e.reserved(), nil
+	return e.terms().Reserved, nil
 }
 
 // Unreserved gives what an account's limit leaves to functions without a reservation.
@@ -84,15 +88,15 @@ func (r *Registry) Unreserved(owner kiln.AccountID) int {
 	return max(r.cfg.ConcurrencyLimit-r.reserved(owner), 0)
 }
 
-// Reservations walks the reservations of all functions that have one, in no order.
+// Reservations walks the terms of all functions that have any, in no order.
 func (r *Registry) Reservations() iter.Seq[Reservation] {
 	return func(yield func(Reservation) bool) {
 		r.mu.RLock()
 		var all []Reservation
 		for owner, a := range r.accounts {
 			for name, e := range a.functions {
-				if n := e.reserved(); n != admission.None {
-					all = append(all, Reservation{Account: owner, Function: name, Executions: n})
+				if t := e.terms(); !plain(t) {
+					all = append(all, Reservation{Account: owner, Function: name, Terms: t})
 				}
 			}
 		}
@@ -105,17 +109,23 @@ func (r *Registry) Reservations() iter.Seq[Reservation] {
 	}
 }
 
-// reserved gives a function's reservation. Of no function, none.
-func (e *entry) reserved() int {
-	if e == nil || e.head.Reserved == nil {
-		return admission.None
+// terms gives a function's terms. Of no function, none.
+func (e *entry) terms() admission.Terms {
+	if e == nil {
+		return admission.Terms{Reserved: admission.None}
 	}
-	return *e.head.Reserved
+	return e.head.terms()
+}
+
+// plain reports whether terms are those of a function without any.
+func plain(t admission.Terms) bool {
+	return t.Reserved == admission.None && len(t.Provisioned) == 0 && len(t.Most) == 0
 }
 
 // noteReserved keeps the account's sum up to date and tells what has changed; false when nothing has. mu is held.
 func (a *account) noteReserved(f id, old, now *entry) (Reservation, bool) {
-	before, after := old.reserved(), now.reserved()
-	a.reserved += max(after, 0) - max(before, 0)
-	return Reservation{Account: f.account, Function: f.name, Executions: after, Deleted: now == nil}, before != after || now == nil
+	before, after := old.terms(), now.terms()
+	a.reserved += after.Total() - before.Total()
+	same := before.Reserved == after.Reserved && maps.Equal(before.Provisioned, after.Provisioned) && maps.Equal(before.Most, after.Most)
+	return Reservation{Account: f.account, Function: f.name, Terms: after, Deleted: now == nil}, !same || now == nil
 }

@@ -58,7 +58,7 @@ func TestReservations(t *testing.T) {
 	h = open(t, dir)
 	sum, n := 0, 0
 	for r := range h.Reservations() {
-		sum, n = sum+r.Executions, n+1
+		sum, n = sum+r.Terms.Reserved, n+1
 	}
 	if sum != 600 || n != 7 || h.reserved(owner) != 600 {
 		t.Errorf("%d reservations of %d after a restart", n, sum)

@@ -180,4 +180,5 @@ func (r *Registry) noteURLs(f id, old, now *entry) {
 func (f *Function) dropQualifier(qualifier string) {
 	delete(f.Policies, qualifier)
 	delete(f.URLs, qualifier)
+	delete(f.Provisioned, qualifier)
 }

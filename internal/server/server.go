@@ -35,6 +35,7 @@ import (
 	"kiln/internal/node"
 	"kiln/internal/operations"
 	"kiln/internal/pool"
+	"kiln/internal/provisioning"
 	"kiln/internal/registry"
 )
 
@@ -87,6 +88,8 @@ type server struct {
 	invoker  *invoke.Invoker
 	door     *frontend.Door
 
+	provisioning *provisioning.Provisioning
+
 	lookups sync.Map       // AWS's identifier → runtimeFound
 	keeping sync.WaitGroup // engine, registry, ledger and the collecting of packages
 	backups atomic.Int32   // under way; no package is collected meanwhile
@@ -138,7 +141,7 @@ func (s *server) openKeeping(ctx context.Context) (err error) {
 		return err
 	}
 	s.registry, err = registry.Open(ctx, s.engine, registry.Config{
-		Region: s.cfg.Region, Verify: s.packages.Verify, Changed: s.versionGone, Reserved: s.reserved,
+		Region: s.cfg.Region, Verify: s.packages.Verify, Changed: s.versionGone, Reserved: s.reserved, Promised: s.promised,
 		ConcurrencyLimit: s.cfg.ConcurrencyAccount, Logger: s.log.With("room", "registry"),
 	})
 	return err
@@ -191,6 +194,13 @@ func (s *server) reserved(r registry.Reservation) {
 	}
 }
 
+// promised has what was promised looked at again. Provisioning made before looks by itself.
+func (s *server) promised() {
+	if s.provisioning != nil {
+		s.provisioning.Changed()
+	}
+}
+
 // openPools makes the host and the pools.
 func (s *server) openPools(ctx context.Context) (err error) {
 	s.driver, err = openDriver(ctx, &s.cfg, s.dir, driverHooks{
@@ -218,6 +228,11 @@ func (s *server) openPools(ctx context.Context) (err error) {
 	s.invoker = invoke.New(invoke.Config{
 		Registry: s.registry, Pool: s.pool, Node: s.node, Ledger: s.ledger, AccountLimit: s.cfg.ConcurrencyAccount,
 		Region: s.cfg.Region, Logger: s.log.With("room", "invoke"),
+	})
+	s.provisioning = provisioning.New(provisioning.Config{
+		Registry: s.registry, Executing: s.invoker.Executing, Logger: s.log.With("room", "provisioning"),
+		Promise:  func(*kiln.Version, int) {},
+		Promised: func(kiln.VersionID) provisioning.Ready { return provisioning.Ready{} },
 	})
 	return nil
 }
@@ -295,7 +310,8 @@ func (s *server) openDoors() error {
 		return kiln.Wrap(kiln.KindInternal, "server: open doors", "no random bytes", err)
 	}
 	front := frontend.New(frontend.Config{
-		Identity: s.identity, Registry: s.registry, Invoker: s.invoker, Packages: s.packages, RuntimeKnown: s.runtimeKnown, Room: room,
+		Identity: s.identity, Registry: s.registry, Invoker: s.invoker, Packages: s.packages, Provisioning: s.provisioning,
+		RuntimeKnown: s.runtimeKnown, Room: room,
 		ConcurrentExecutions: s.cfg.ConcurrencyAccount, Region: s.cfg.Region, Architecture: nodeArchitecture(), LocationKey: key,
 		Logger: s.log.With("room", "frontend"), Ended: s.ended,
 	})
@@ -352,6 +368,7 @@ func (s *server) serve(ctx context.Context, stdout io.Writer) error {
 	poolCtx, stopPool := context.WithCancel(s.ended)
 	defer stopPool()
 	running.Go(func() { s.note(s.pool.Run(poolCtx)) })
+	running.Go(func() { s.note(s.provisioning.Run(serving)) })
 	running.Go(func() { s.sayReady(serving, endpoint, stdout) })
 	var doorErr error
 	doorDone := make(chan struct{})
