@@ -24,8 +24,9 @@ const (
 	segmentBytes = 8 << 20
 	// writeBytes is how much is encoded and written at a time, in bytes.
 	writeBytes = 256 << 10
-	// maxTables bounds the segments whose table of contents is held in memory: some 300 KB each.
-	maxTables = 16
+	// maxTables bounds the complete segments whose table of contents is held in memory, some 300 KB each: the newest, some
+	// 36,000 records, which is where lists begin. Others are read again when somebody asks.
+	maxTables = 4
 	// maxLineBytes bounds one line of a journal, in bytes; longer ones are damage.
 	maxLineBytes = 64 << 10
 	// cleanName is a file that is there only while no process writes.
@@ -62,11 +63,11 @@ type key struct {
 // entry is a line's place in its segment's table.
 type entry struct {
 	id       uint64 // hash, see hashID
+	at       int64  // microseconds since 1970
 	account  uint32 // hash
 	function uint32 // hash
-	at       int64  // microseconds since 1970
-	offset   int64
-	length   int32 // without the line's end; 0 for a line that cannot be read
+	offset   uint32 // a segment is little longer than segmentBytes
+	length   int32  // without the line's end; 0 for a line that cannot be read
 }
 
 type segment struct {
@@ -235,7 +236,8 @@ func (j *journal[T]) begin(next uint64) (*segment, error) {
 	var table []entry
 	if n := len(j.segments); n > 0 {
 		full = j.segments[n-1]
-		table = full.table
+		table = slices.Clone(full.table) // without the room it had to grow
+		full.table = table
 		full.ended = time.Now()
 	}
 	j.segments = append(j.segments, s)
@@ -294,7 +296,7 @@ func (j *journal[T]) load(s *segment) (whole int64, err error) {
 	whole, err = eachLine(f, func(offset int64, line []byte) {
 		var item T
 		if json.Unmarshal(line, &item) != nil {
-			table = append(table, entry{offset: offset})
+			table = append(table, entry{offset: uint32(offset)})
 			return
 		}
 		table = append(table, j.entry(j.key(&item), offset, len(line)))
@@ -382,7 +384,7 @@ func (j *journal[T]) list() []*segment {
 // read gives the item at an entry of an open segment file.
 func (j *journal[T]) read(f *os.File, e entry) (item T, ok bool) {
 	line := make([]byte, e.length)
-	if _, err := f.ReadAt(line, e.offset); err != nil {
+	if _, err := f.ReadAt(line, int64(e.offset)); err != nil {
 		return item, false
 	}
 	return item, json.Unmarshal(line, &item) == nil
@@ -390,7 +392,7 @@ func (j *journal[T]) read(f *os.File, e entry) (item T, ok bool) {
 
 func (j *journal[T]) entry(k key, offset int64, length int) entry {
 	return entry{id: hashID(k.id), account: j.hash32(k.account), function: j.hash32(k.function), at: k.at,
-		offset: offset, length: int32(length)}
+		offset: uint32(offset), length: int32(length)}
 }
 
 func (j *journal[T]) hash32(s string) uint32 { return uint32(maphash.String(j.seed, s)) }

@@ -35,7 +35,7 @@ type usage struct {
 // measureGrowth looks at the server, has it do much, and looks again: nothing may be held that was not held before. What
 // is kept on purpose (records, events, logs) is bounded to little, so that its bounds are reached before the first look.
 func measureGrowth(ctx context.Context, b *bench) (err error) {
-	s, err := launch(map[string]string{"ledger.executions": "1000", "ledger.events": "1000"})
+	s, err := launch(map[string]string{"ledger.records": "16", "ledger.events": "16"})
 	if err != nil {
 		return err
 	}
