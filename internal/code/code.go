@@ -5,8 +5,8 @@
 // putting an unpacked package into an instance is the driver's. frontend puts packages in (CheckZip, then Put), registry
 // asks whether they are sound (Verify), node unpacks them (Cache.Acquire).
 //
-// Everything here may be called from many goroutines at once. Locks: Store.change before Store.mu; Cache.mu stands alone
-// and is never held over I/O.
+// Everything here may be called from many goroutines at once. Locks: Store.change before Store.mu; Cache.mu and
+// folderSync.mu stand alone and are never held over I/O.
 package code
 
 import (
@@ -52,6 +52,7 @@ type Config struct {
 type Store struct {
 	dir    string
 	config Config
+	folder *folderSync // of dir
 
 	// change is held while a name appears or vanishes, so that the folder and sizes agree. Never over a body.
 	change sync.Mutex
@@ -75,7 +76,7 @@ func OpenStore(dir string, config Config) (*Store, error) {
 	if err != nil {
 		return nil, diskError(op, err)
 	}
-	s := &Store{dir: dir, config: config, sizes: make(map[[sha256.Size]byte]int64)}
+	s := &Store{dir: dir, config: config, folder: newFolderSync(func() error { return syncDir(dir) }), sizes: make(map[[sha256.Size]byte]int64)}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), temporary) {
 			config.Logger.Info("unfinished package removed", "file", e.Name())
@@ -194,7 +195,7 @@ func (s *Store) publish(from string, key [sha256.Size]byte, size int64) error {
 	if err != nil {
 		return err
 	}
-	if err := syncDir(s.dir); err != nil {
+	if err := s.folder.wait(); err != nil {
 		// The name is there and may be lost with the power: the caller must not rely on it, so neither do we.
 		s.remove(key)
 		s.mu.Lock()

@@ -48,7 +48,7 @@ func (f *Frontend) createFunction(ctx context.Context, c *call, input any) (any,
 	if version.Package, version.PackageBytes, err = f.store(ctx, in.Code.ZipFile); err != nil {
 		return nil, err
 	}
-	made, err := f.cfg.Registry.Create(ctx, registry.CreateInput{Version: version, Tags: in.Tags, Publish: value(in.Publish, false)})
+	made, err := f.cfg.Registry.Create(ctx, registry.CreateInput{Version: version, Tags: in.Tags, Publish: value(in.Publish, false), Stored: true})
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,8 @@ func (f *Frontend) updateFunctionCode(ctx context.Context, c *call, input any) (
 	if err != nil {
 		return nil, err
 	}
-	update := registry.CodeUpdate{Revision: value(in.RevisionId, ""), Publish: value(in.Publish, false), DryRun: value(in.DryRun, false)}
+	update := registry.CodeUpdate{Revision: value(in.RevisionId, ""), Publish: value(in.Publish, false), DryRun: value(in.DryRun, false),
+		Stored: true}
 	if len(in.Architectures) > 0 {
 		update.Architecture = in.Architectures[0]
 		if err := f.cfg.RuntimeKnown(before.Version.Runtime, update.Architecture); err != nil {

@@ -86,10 +86,12 @@ type CreateInput struct {
 	Tags    map[string]string
 	// Publish makes version 1 at once.
 	Publish bool
+	// Stored says that the package was hashed while it was stored, just now. There is nothing to verify then.
+	Stored bool
 }
 
-// Create makes a function and gives $LATEST, or version 1 when it is published at once. It is Pending until Run has its
-// package verified. Kinds: KindConflict (it exists), KindInvalid, KindLimit.
+// Create makes a function and gives $LATEST, or version 1 when it is published at once. It is Active when its package was
+// just stored, and else Pending until Run has it verified. Kinds: KindConflict (it exists), KindInvalid, KindLimit.
 func (r *Registry) Create(ctx context.Context, in CreateInput) (Configuration, error) {
 	const op = "registry: create function"
 	latest := copyVersion(&in.Version)
@@ -113,6 +115,9 @@ func (r *Registry) Create(ctx context.Context, in CreateInput) (Configuration, e
 		if version, err = r.publish(op, f, ""); err != nil {
 			return Configuration{}, err
 		}
+	}
+	if in.Stored {
+		f.settled(nil)
 	}
 	if err := r.write(ctx, op, f, version, 0); err != nil {
 		if kiln.KindOf(err) == kiln.KindConflict {
@@ -151,13 +156,15 @@ type CodeUpdate struct {
 	Publish bool
 	// DryRun checks everything and changes nothing.
 	DryRun bool
+	// Stored says that the package was hashed while it was stored, just now. There is nothing to verify then.
+	Stored bool
 }
 
-// UpdateCode gives $LATEST new code, which runs once Run has verified it; until then the old code does, and for good when
-// verifying fails. It gives $LATEST, or the version published. Kinds: KindNotFound, KindConflict (not settled yet),
+// UpdateCode gives $LATEST new code, which runs at once when it was just stored, and else once Run has verified it; until
+// then the old code does, and for good when verifying fails. It gives $LATEST, or the version published. Kinds: KindNotFound, KindConflict (not settled yet),
 // KindPrecondition, KindLimit.
 func (r *Registry) UpdateCode(ctx context.Context, owner kiln.AccountID, name string, u CodeUpdate) (Configuration, error) {
-	return r.update(ctx, "registry: update code", owner, name, u.Revision, u.Publish, u.DryRun, func(v *kiln.Version) error {
+	return r.update(ctx, "registry: update code", owner, name, u, func(v *kiln.Version) error {
 		v.Package, v.PackageBytes = u.Package, u.PackageBytes
 		if u.Architecture != "" {
 			v.Architecture = u.Architecture
@@ -170,17 +177,18 @@ func (r *Registry) UpdateCode(ctx context.Context, owner kiln.AccountID, name st
 // be called more than once. revision, unless empty, must be $LATEST's. Kinds as UpdateCode's, and the caller's own.
 func (r *Registry) UpdateConfiguration(ctx context.Context, owner kiln.AccountID, name, revision string,
 	set func(*kiln.Version) error) (Configuration, error) {
-	return r.update(ctx, "registry: update configuration", owner, name, revision, false, false, set)
+	return r.update(ctx, "registry: update configuration", owner, name, CodeUpdate{Revision: revision}, set)
 }
 
-func (r *Registry) update(ctx context.Context, op string, owner kiln.AccountID, name, revision string, publish, dry bool,
+// update changes $LATEST; of u only how is used, what is set's.
+func (r *Registry) update(ctx context.Context, op string, owner kiln.AccountID, name string, u CodeUpdate,
 	set func(*kiln.Version) error) (Configuration, error) {
 	var version *kiln.Version
 	f, err := r.change(ctx, op, owner, name, func(f *Function) (_ *kiln.Version, err error) {
 		if f.unsettled() {
 			return nil, r.busy(op, f)
 		}
-		if revision != "" && revision != f.Latest.Revision {
+		if u.Revision != "" && u.Revision != f.Latest.Revision {
 			return nil, staleRevision(op)
 		}
 		v := copyVersion(f.Latest)
@@ -196,12 +204,15 @@ func (r *Registry) update(ctx context.Context, op string, owner kiln.AccountID, 
 		f.Next = v
 		f.LastUpdate, f.LastUpdateReason, f.LastUpdateReasonCode = UpdateInProgress, creatingReason, creatingCode
 		version = nil
-		if publish {
+		if u.Publish {
 			if version, err = r.publish(op, f, ""); err != nil {
 				return nil, err
 			}
 		}
-		if dry {
+		if u.Stored {
+			f.settled(nil)
+		}
+		if u.DryRun {
 			return nil, errNothing
 		}
 		return version, nil

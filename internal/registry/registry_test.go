@@ -230,6 +230,33 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
+// What was hashed while it was stored is not read again: a function is active with the write that makes it, new code runs
+// with the write that gives it, and so do versions published with either.
+func TestStoredIsNotVerifiedAgain(t *testing.T) {
+	h := open(t, t.TempDir())
+	for _, d := range []kiln.Digest{digest("a"), digest("b")} {
+		h.verdict[d] = kiln.Errorf(kiln.KindCorrupt, "code: verify", "it was read again")
+	}
+	in := input("f", digest("a"))
+	in.Publish, in.Stored = true, true
+	c, err := h.Create(t.Context(), in)
+	if err != nil || c.State != StateActive || c.LastUpdate != UpdateSuccessful || c.Version.Number != "1" {
+		t.Fatal(c, err)
+	}
+	c, err = h.UpdateCode(t.Context(), owner, "f", CodeUpdate{Package: digest("b"), PackageBytes: 100, Publish: true, Stored: true})
+	if err != nil || c.State != StateActive || c.LastUpdate != UpdateSuccessful || c.Version.Number != "2" {
+		t.Fatal(c, err)
+	}
+	if f, ok := h.nextUnsettled(); ok {
+		t.Errorf("%v waits", f)
+	}
+	for qualifier, want := range map[string]kiln.Digest{"": digest("b"), "1": digest("a"), "2": digest("b")} {
+		if got, err := h.Resolve(owner, "f", qualifier); err != nil || got.Version.Package != want {
+			t.Errorf("%q is %v, %v", qualifier, got, err)
+		}
+	}
+}
+
 // A new function whose package is bad fails for good, says so, and can be mended by new code.
 func TestFailedFunction(t *testing.T) {
 	h := open(t, t.TempDir())
