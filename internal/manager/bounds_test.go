@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/capacity"
 )
 
 // testSettings are ordinary settings; the documented defaults are the server's to give.
@@ -46,7 +47,7 @@ func TestWaitingIsBoundedOverTheFleet(t *testing.T) {
 func TestListingByPages(t *testing.T) {
 	w := newWorld(t, func(s *Settings) {
 		s.InstancesMax = 3 * pageRows
-		s.Warming = []WarmingTarget{{python, 3 * pageRows}}
+		s.Warming = []WarmingTarget{{python, capacity.Bounds{Minimum: 3 * pageRows}}}
 	})
 	w.settle()
 	var mark Mark

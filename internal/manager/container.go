@@ -118,7 +118,7 @@ func (m *Manager) instanceFailed(now time.Time, in *instance) {
 	in.failures++
 	switch {
 	case in.place.State == kiln.InstanceBooting || in.place.State == kiln.InstanceWarm:
-		m.capacity.Booted(now, in.place.Configuration, false)
+		m.capacity.Demand(in.place.Configuration).Booted(now, false, 0)
 		m.deleteInstance(now, in, kiln.EventInstanceFail, "its prepared container failed")
 	case in.failures >= failuresMax:
 		m.drain(now, in, "starts in it failed")

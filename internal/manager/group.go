@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/capacity"
 	"kiln/internal/placement"
 )
 
@@ -32,9 +33,12 @@ type group struct {
 	version *kiln.Version
 	need    placement.Need
 	fresh   bool
-	code    placement.Code // the idle containers, and how many are bound
-	open    placement.Code // the busy ones with a place free, where a container has more than one
-	slots   int            // executions at once in one container
+	demand  *capacity.Demand // of the configuration its requests ask for
+	rate    capacity.Meter   // of its requests
+	at      int              // in Manager.codes
+	code    placement.Code   // the idle containers, and how many are bound
+	open    placement.Code   // the busy ones with a place free, where a container has more than one
+	slots   int              // executions at once in one container
 
 	busy        list[*container] // executing, the longest so first
 	executing   int              // executions in them
@@ -68,6 +72,7 @@ func (m *Manager) requested(now time.Time, r *Request) {
 		return
 	}
 	if g != nil {
+		g.came(now)
 		if c := g.open.First(); c != nil { // before an idle one, which may so be let go
 			r.Path, r.Choice = kiln.PathContainer, kiln.Choice{Reason: placement.ReasonOpen}
 			m.serve(now, c.Holder.(*container), r)
@@ -79,12 +84,14 @@ func (m *Manager) requested(now time.Time, r *Request) {
 			return
 		}
 	} else {
-		if _, ok := m.index.Fit(r.MemoryMiB); !ok {
+		shape, ok := m.index.Fit(r.MemoryMiB)
+		if !ok {
 			m.refuse(r, kiln.Errorf(kiln.KindInvalid, "manager: acquire",
 				"%d MiB of memory are more than any configured shape of an instance has.", r.MemoryMiB))
 			return
 		}
-		g = m.newGroup(key, r)
+		g = m.newGroup(key, r, shape)
+		g.came(now)
 	}
 	if m.lined >= m.settings.WaitingMax {
 		m.refuse(r, throttled("as many requests wait as may (wait.requests)"))
@@ -104,11 +111,20 @@ func (m *Manager) cancelled(now time.Time, r *Request) {
 	}
 }
 
-func (m *Manager) newGroup(key code, r *Request) *group {
-	g := &group{key: key, version: r.Version, fresh: r.Fresh, slots: r.Version.Slots(), need: placement.Need{
+// came counts a request.
+func (g *group) came(now time.Time) {
+	g.rate.Add(now)
+	g.demand.Requested(now)
+}
+
+func (m *Manager) newGroup(key code, r *Request, shape kiln.Shape) *group {
+	g := &group{key: key, version: r.Version, fresh: r.Fresh, slots: r.Version.Slots(), rate: capacity.NewCodeMeter(), at: len(m.codes)}
+	g.need = placement.Need{
 		Account: key.account, Driver: r.Driver, Runtime: r.Runtime, Package: r.Version.Package, MemoryMiB: r.MemoryMiB,
-	}}
+	}
+	g.demand = m.capacity.Demand(kiln.Configuration{Driver: r.Driver, Runtime: r.Runtime, Shape: shape})
 	g.need.Home = m.index.Home(g.need)
+	m.codes = append(m.codes, g)
 	g.again.fire = func(now time.Time) { m.decide(now, g) }
 	m.groups[key] = g
 	m.versions[key.version] = append(m.versions[key.version], g)
@@ -129,6 +145,7 @@ func (m *Manager) settle(g *group) {
 		m.dormant.remove(old)
 		m.index.Leave(old.need)
 		delete(m.groups, old.key)
+		m.uncode(old)
 		rest := slices.DeleteFunc(m.versions[old.key.version], func(o *group) bool { return o == old })
 		m.versions[old.key.version] = rest
 		if len(rest) == 0 {
@@ -138,6 +155,14 @@ func (m *Manager) settle(g *group) {
 			return
 		}
 	}
+}
+
+// uncode takes a group out of the list of all.
+func (m *Manager) uncode(g *group) {
+	last := m.codes[len(m.codes)-1]
+	m.codes[g.at], last.at = last, g.at
+	m.codes[len(m.codes)-1] = nil
+	m.codes = m.codes[:len(m.codes)-1]
 }
 
 func (m *Manager) enqueue(now time.Time, g *group, r *Request) {

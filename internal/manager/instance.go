@@ -102,7 +102,7 @@ func (m *Manager) booted(now time.Time, e Event) {
 // bootFailed lets the starts that waited for an instance fail, and the policy know.
 func (m *Manager) bootFailed(now time.Time, in *instance, err error) {
 	if in.place.Account == "" {
-		m.capacity.Booted(now, in.place.Configuration, false)
+		m.capacity.Demand(in.place.Configuration).Booted(now, false, 0)
 	}
 	claims := in.claims
 	in.claims = nil
@@ -116,7 +116,7 @@ func (m *Manager) bootFailed(now time.Time, in *instance, err error) {
 func (m *Manager) warm(now time.Time, in *instance) {
 	m.moveInstance(in, kiln.InstanceWarm)
 	m.tell(now, kiln.EventInstanceWarm, "booted and prepared", in, nil, "")
-	m.capacity.Booted(now, in.place.Configuration, true)
+	m.capacity.Demand(in.place.Configuration).Booted(now, true, now.Sub(in.began))
 	m.reconsider(now)
 }
 
@@ -272,30 +272,6 @@ func (m *Manager) removeInstance(now time.Time, in *instance) {
 	}
 	m.reconsider(now)
 	m.refill(now)
-}
-
-// refill boots what the warming pool lacks, and lets go what it has too much.
-func (m *Manager) refill(now time.Time) {
-	if m.refusing || m.halted {
-		return
-	}
-	for _, c := range m.capacity.Configurations() {
-		have := m.index.Warm(c) + m.index.Booting(c)
-		missing, retry := m.capacity.Missing(now, c, have)
-		if !retry.IsZero() && (m.refilled.index == 0 || retry.Before(m.refilled.at)) {
-			m.timers.set(&m.refilled, retry)
-		}
-		for ; missing > 0 && len(m.instances) < m.settings.InstancesMax; missing-- {
-			m.newInstance(now, c, "", "warming pool below its target", "")
-		}
-		for surplus := have - m.capacity.Target(c); surplus > 0; surplus-- {
-			in := m.index.Oldest(c)
-			if in == nil {
-				break
-			}
-			m.deleteInstance(now, in.Holder.(*instance), kiln.EventInstanceTerminate, "warming pool above its target")
-		}
-	}
 }
 
 // cause shows an error in an event.

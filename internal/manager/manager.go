@@ -31,6 +31,8 @@ type Config struct {
 	Fleet    string
 	Node     kiln.NodeID
 	Settings Settings
+	// History is what an earlier run learned of days and weeks; it may be nil.
+	History *capacity.History
 	// NewInstance and NewContainer give ids never used before.
 	NewInstance  func() kiln.InstanceID
 	NewContainer func() kiln.ContainerID
@@ -41,7 +43,7 @@ type Manager struct {
 	config    Config
 	settings  Settings
 	index     *placement.Index
-	capacity  *capacity.Fixed
+	capacity  *capacity.Warming
 	retention retention.Fixed
 
 	instances  map[kiln.InstanceID]*instance
@@ -55,6 +57,7 @@ type Manager struct {
 
 	groups   map[code]*group
 	versions map[version][]*group // the groups of one version, by amount
+	codes    []*group             // all groups, in no order
 	dormant  list[*group]         // without containers or requests, the longest so first
 	waiting  list[*group]         // with waiting requests, in the order they began to wait
 	lined    int                  // requests that wait, in all groups
@@ -63,17 +66,19 @@ type Manager struct {
 	deleting int                  // instances being deleted
 	stuck    int                  // instances whose deletion failed, to be tried again
 
-	costs    costs
-	timers   timers
-	refilled timer
-	wake     time.Time // the time the shell was asked to send a Tick
-	refusing bool      // no new requests, for good
-	halted   bool      // none until Resumed
-	refusal  string    // what those who ask meanwhile are told
-	stopped  bool
-	actions  []Action
-	line     []*group        // reused by reconsider
-	free     []time.Duration // reused by worth
+	costs     costs
+	timers    timers
+	refilled  timer
+	looking   timer     // to follow the demand
+	wake      time.Time // the time the shell was asked to send a Tick
+	refusing  bool      // no new requests, for good
+	halted    bool      // none until Resumed
+	refusal   string    // what those who ask meanwhile are told
+	stopped   bool
+	refilling bool // refill is under way
+	actions   []Action
+	line      []*group        // reused by reconsider
+	free      []time.Duration // reused by worth
 }
 
 // code is what a container holds: a version at an amount.
@@ -93,7 +98,7 @@ func New(config Config) *Manager {
 	m := &Manager{
 		config:     config,
 		index:      placement.New(nil),
-		capacity:   capacity.NewFixed(),
+		capacity:   capacity.New(config.Settings.Capacity),
 		instances:  make(map[kiln.InstanceID]*instance),
 		containers: make(map[kiln.ContainerID]*container),
 		counts:     make(map[counted]*Count),
@@ -102,6 +107,10 @@ func New(config Config) *Manager {
 		costs:      newCosts(),
 	}
 	m.refilled.fire = func(time.Time) {} // refill runs after every tick
+	m.looking.fire = m.look
+	if config.History != nil {
+		m.capacity.Restore(*config.History)
+	}
 	m.change(config.Settings)
 	return m
 }
@@ -139,6 +148,7 @@ func (m *Manager) Step(now time.Time, e Event) []Action {
 		m.forget(now, e.Version)
 	case Changed:
 		m.change(*e.Settings)
+		m.capacity.Tick(now)
 		m.reconsider(now)
 		m.refill(now)
 	case Tick:
@@ -169,6 +179,9 @@ func (m *Manager) tick(now time.Time) {
 	for t := m.timers.due(now); t != nil; t = m.timers.due(now) {
 		t.fire(now)
 	}
+	if m.looking.index == 0 && !m.stopped {
+		m.look(now)
+	}
 	m.refill(now)
 }
 
@@ -191,11 +204,9 @@ func (m *Manager) change(s Settings) {
 	m.settings = s
 	m.index.SetShapes(s.Shapes)
 	m.retention = retention.NewFixed(s.RetentionContainer, s.RetentionInstance)
-	for _, c := range m.capacity.Configurations() {
-		m.capacity.Set(c, 0)
-	}
+	m.capacity.Change(s.Capacity)
 	for _, w := range s.Warming {
-		m.capacity.Set(w.Configuration, w.Instances)
+		m.capacity.Set(w.Configuration, w.Bounds)
 	}
 }
 
@@ -224,6 +235,7 @@ func (m *Manager) refuseWaiting() {
 func (m *Manager) stop(now time.Time) {
 	m.refusal = cmp.Or(m.refusal, serverEnds)
 	m.refusing, m.stopped = true, true
+	m.timers.stop(&m.looking)
 	m.refuseWaiting()
 	for in := m.oldest; in != nil; in = in.younger {
 		m.deleteInstance(now, in, kiln.EventInstanceTerminate, "the server is ending")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/capacity"
 )
 
 // world carries out a manager's actions by hand: every start ends when the test says so.
@@ -136,7 +137,7 @@ func (w *world) do(account, function string, memory int) *Request {
 }
 
 func warming(n int) func(*Settings) {
-	return func(s *Settings) { s.Warming = []WarmingTarget{{python, n}} }
+	return func(s *Settings) { s.Warming = []WarmingTarget{{python, capacity.Bounds{Minimum: n}}} }
 }
 
 // The ladder from the top: warm instance, idle container, code cache, account's instance, a made one, each with its path

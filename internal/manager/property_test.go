@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/capacity"
 )
 
 // model is what an outsider knows of a manager from its actions alone: a plain second book.
@@ -70,9 +71,11 @@ func (w *model) settings() Settings {
 	s.WaitingMax = 1 + w.r.IntN(30)
 	s.RetentionContainer = time.Duration(1+w.r.IntN(60)) * time.Second
 	s.RetentionInstance = s.RetentionContainer * 2
+	s.Capacity = capacity.Config{Second: 3, Threshold: 0.1, Window: time.Minute, Release: 3 * time.Second, Maximum: w.r.IntN(3)}
 	for _, runtime := range []string{"python", "node"} {
 		s.Warming = append(s.Warming, WarmingTarget{
-			kiln.Configuration{Driver: "fake", Runtime: runtime, Shape: s.Shapes[w.r.IntN(2)]}, w.r.IntN(3),
+			kiln.Configuration{Driver: "fake", Runtime: runtime, Shape: s.Shapes[w.r.IntN(2)]},
+			capacity.Bounds{Minimum: w.r.IntN(3), Maximum: w.r.IntN(6), Pinned: w.r.IntN(8) == 0, Target: w.r.IntN(3)},
 		})
 	}
 	return s

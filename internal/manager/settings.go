@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/capacity"
 )
 
 // Settings is what the operator may change while the manager runs. All are shown by kiln config.
@@ -12,8 +13,10 @@ type Settings struct {
 	InstancesMax int
 	// Shapes are the shapes instances come in. A request gets the smallest that fits its amount.
 	Shapes []kiln.Shape
-	// Warming says how many booted instances wait for their first account, per configuration.
-	Warming []WarmingTarget
+	// Warming bounds how many booted instances wait for their first account, per configuration, and Capacity says how the
+	// demand for them is followed between the bounds.
+	Warming  []WarmingTarget
+	Capacity capacity.Config
 	// AllowanceMiB is an instance's memory beyond its shape, for prepared containers and the boundary, in MiB.
 	AllowanceMiB int
 	// RetentionContainer is how long an idle container is kept, RetentionInstance how long an instance without any.
@@ -27,8 +30,8 @@ type Settings struct {
 	WaitingMax int
 }
 
-// WarmingTarget is the number of warm instances of one configuration.
+// WarmingTarget bounds the warm instances of one configuration.
 type WarmingTarget struct {
 	Configuration kiln.Configuration
-	Instances     int
+	capacity.Bounds
 }

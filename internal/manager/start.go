@@ -46,6 +46,9 @@ func (m *Manager) begin(now time.Time, g *group, choice placement.Choice, expect
 	in.give(s.amounts.MemoryMiB)
 	m.index.Hold(&in.place, g.need.Package)
 	taken := in.place.Account == ""
+	if taken || choice.Instance == nil {
+		m.capacity.Demand(in.place.Configuration).Asked(now)
+	}
 	in.place.Account = g.need.Account
 	m.busier(in)
 	g.starts = append(g.starts, s)
@@ -66,7 +69,7 @@ func (m *Manager) begin(now time.Time, g *group, choice placement.Choice, expect
 		}
 	}
 	if taken {
-		m.refill(now)
+		m.took(now, in.place.Configuration)
 	}
 }
 

@@ -119,17 +119,11 @@ func (m *Manager) HasContainer(id kiln.ContainerID) bool {
 	return c != nil && c.state != kiln.ContainerGone
 }
 
-// Target is how many instances of a configuration are to be warm.
-func (m *Manager) Target(c kiln.Configuration) int { return m.capacity.Target(c) }
-
-// Configurations lists the configurations that ever had a warming target.
-func (m *Manager) Configurations() []kiln.Configuration { return m.capacity.Configurations() }
-
 // Met says whether every warming target is met, or nothing more can be booted under the limit of instances.
 func (m *Manager) Met() bool {
 	full := len(m.instances) >= m.settings.InstancesMax
-	for _, c := range m.capacity.Configurations() {
-		if m.index.Booting(c) > 0 || m.index.Warm(c) < m.capacity.Target(c) && !full {
+	for _, d := range m.capacity.Demands() {
+		if c := d.Configuration; m.index.Booting(c) > 0 || m.index.Warm(c) < d.Target() && !full {
 			return false
 		}
 	}

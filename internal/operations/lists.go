@@ -97,6 +97,15 @@ func (o *Operations) pools(c *call) error {
 	return present(o, c, o.ownOrAll(c), func(p pool.Counts) (string, kiln.AccountID) { return p.ID, c.caller.Account })
 }
 
+// rates answers how often what is asked for: all of it to the operator, its own code to an account.
+func (o *Operations) rates(c *call) error {
+	all := o.cfg.Pool.Rates()
+	if !c.caller.Operator {
+		all = slices.DeleteFunc(all, func(r pool.Rate) bool { return r.Account != c.caller.Account })
+	}
+	return present(o, c, all, func(r pool.Rate) (string, kiln.AccountID) { return r.ID, r.Account })
+}
+
 // ownOrAll gives the pools as the caller may see them.
 func (o *Operations) ownOrAll(c *call) []pool.Counts {
 	if c.caller.Operator {

@@ -93,6 +93,7 @@ func New(cfg Config) *Operations {
 	o.route("GET /kiln/v1/instances", o.instances)
 	o.route("GET /kiln/v1/containers", o.containers)
 	o.route("GET /kiln/v1/pools", o.pools)
+	o.route("GET /kiln/v1/rates", o.rates)
 	o.route("GET /kiln/v1/nodes", o.nodes)
 	o.route("DELETE /kiln/v1/instances/{id}", o.deleteInstance)
 	o.route("DELETE /kiln/v1/containers/{id}", o.deleteContainer)

@@ -274,8 +274,8 @@ func (f *fleet) view() Fleet {
 	case t.halted:
 		v.Manager = ManagerStopped
 	}
-	for _, n := range t.targets {
-		v.Target += n
+	for _, d := range t.demands {
+		v.Target += d.Target
 	}
 	for _, c := range t.counts {
 		v.Instances += sum(c.Instances[:])

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/capacity"
 	"kiln/internal/driver/fake"
 	"kiln/internal/manager"
 	"kiln/internal/node"
@@ -119,7 +120,7 @@ func newLoggedBench(t testing.TB, log *slog.Logger, config fake.Config, change f
 		InstancesMax: 64, Shapes: []kiln.Shape{shape}, AllowanceMiB: 256, RetentionContainer: 10 * time.Minute,
 		RetentionInstance: 15 * time.Minute, WaitMax: 10 * time.Second, WaitingMax: 1000,
 		Warming: []manager.WarmingTarget{{
-			Configuration: kiln.Configuration{Driver: "fake", Runtime: "python3.11", Shape: shape}, Instances: 2,
+			Configuration: kiln.Configuration{Driver: "fake", Runtime: "python3.11", Shape: shape}, Bounds: capacity.Bounds{Minimum: 2},
 		}},
 	}
 	if change != nil {

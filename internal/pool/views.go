@@ -2,8 +2,10 @@ package pool
 
 import (
 	"slices"
+	"time"
 
 	"kiln"
+	"kiln/internal/capacity"
 	"kiln/internal/manager"
 )
 
@@ -55,6 +57,8 @@ type Counts struct {
 	Busy          int        `json:"busy"`
 	MemoryMiB     int        `json:"memoryMiB"`     // shapes summed
 	MemoryUsedMiB int        `json:"memoryUsedMiB"` // given to containers
+	// Demand is what a warming pool's target follows; nil for an active pool.
+	Demand *Demand `json:"demand,omitempty"`
 }
 
 // Instances lists all instances, oldest first.
@@ -132,8 +136,7 @@ func pages[V any](f *fleet, page func(*manager.Mark, []V) ([]V, bool)) []V {
 // tally is what a fleet's manager counts.
 type tally struct {
 	counts  []manager.Count
-	targets map[kiln.Configuration]int
-	order   []kiln.Configuration // of the targets
+	demands []capacity.State
 	waiting int
 
 	instancesMax    int
@@ -142,20 +145,15 @@ type tally struct {
 
 // tally copies a fleet's counts.
 func (f *fleet) tally() tally {
-	t := tally{targets: map[kiln.Configuration]int{}}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	t.counts = f.manager.Counts()
-	t.order = f.manager.Configurations()
-	for _, c := range t.order {
-		t.targets[c] = f.manager.Target(c)
+	return tally{
+		counts: f.manager.Counts(), demands: f.manager.Demands(time.Now()), waiting: f.manager.Waiting(),
+		instancesMax: f.manager.Settings().InstancesMax, refused: f.refused, halted: f.manager.Halted(),
 	}
-	t.waiting, t.instancesMax = f.manager.Waiting(), f.manager.Settings().InstancesMax
-	t.refused, t.halted = f.refused, f.manager.Halted()
-	return t
 }
 
-// pools gives a fleet's pools, those with a target first.
+// pools gives a fleet's pools, those whose demand is known first.
 func (f *fleet) pools() []Counts {
 	t := f.tally()
 	var list []Counts
@@ -170,9 +168,11 @@ func (f *fleet) pools() []Counts {
 		}
 		return &list[i]
 	}
-	for _, c := range t.order {
-		row(kiln.PoolWarming, c).Target = t.targets[c]
-		row(kiln.PoolActive, c)
+	for i := range t.demands {
+		d := &t.demands[i]
+		r := row(kiln.PoolWarming, d.Configuration)
+		r.Target, r.Demand = d.Target, demandOf(d)
+		row(kiln.PoolActive, d.Configuration)
 	}
 	for _, c := range t.counts {
 		instances := sum(c.Instances[:])

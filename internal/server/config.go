@@ -35,7 +35,15 @@ type Config struct {
 	InstancesMax       int          `key:"instances.max" default:"32" min:"1" max:"100000" unit:"instances" meaning:"the most instances on this node, warm and active together"`
 	InstancesShapes    []kiln.Shape `key:"instances.shapes" default:"[{\"memory\":2048,\"cpus\":2},{\"memory\":10240,\"cpus\":6}]" unit:"list of {memory: MiB, cpus: CPUs}" meaning:"the shapes instances come in; a request takes the smallest that fits its amount"`
 	InstancesAllowance int          `key:"instances.allowance" default:"512" min:"64" max:"16384" unit:"MiB" meaning:"memory of an instance beyond its shape, for prepared containers and the boundary itself"`
-	WarmingInstances   int          `key:"warming.instances" default:"1" min:"0" max:"1000" unit:"instances" meaning:"warm instances kept for each language runtime found, in the first shape"`
+	WarmingInstances   int          `key:"warming.instances" default:"1" min:"0" max:"1000" unit:"instances" meaning:"the fewest warm instances kept for each language runtime found, in the first shape; demand may call for more"`
+
+	WarmingMaximum   int           `key:"warming.maximum" default:"0" min:"0" max:"1000" unit:"instances" meaning:"the most warm instances of a configuration; 0 for eight times warming.instances"`
+	WarmingShortfall float64       `key:"warming.shortfall" default:"0.01" min:"0.0001" max:"0.5" unit:"probability" meaning:"the share of first requests that may find no warm instance: the stock is the demand within one refill that is exceeded so seldom"`
+	WarmingWindow    time.Duration `key:"warming.window" default:"1h" min:"1s" max:"24h" unit:"duration" meaning:"how far back the demand for instances is remembered, beside what is usual at this time of the day and the week"`
+	WarmingRelease   time.Duration `key:"warming.release" default:"2m" min:"0s" max:"24h" unit:"duration" meaning:"how long warm instances above the target are kept"`
+	SurgeFirst       int           `key:"surge.first" default:"1" min:"1" max:"1000" unit:"instances" meaning:"warm instances booted for each one taken"`
+	SurgeSecond      int           `key:"surge.second" default:"2" min:"1" max:"1000" unit:"instances" meaning:"the same while the rate of requests meets the threshold condition"`
+	SurgeThreshold   float64       `key:"surge.threshold" default:"1.5" min:"0.01" max:"1000" unit:"factor" meaning:"the threshold condition: the rate of requests over the last minute exceeds what is expected for this time by this factor, one request a second being expected always"`
 
 	RetentionContainer time.Duration `key:"retention.container" default:"10m" min:"1s" unit:"duration" meaning:"how long an idle container is kept"`
 	RetentionInstance  time.Duration `key:"retention.instance" default:"20m" min:"1s" unit:"duration" meaning:"how long an assigned instance without a container in use is kept; longer than retention.container"`
@@ -281,6 +289,15 @@ func (k *Key) set(field reflect.Value, text string) error {
 			return k.outside(text)
 		}
 		field.SetInt(n)
+	case float64:
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil || math.IsNaN(f) {
+			return fmt.Errorf("%s is %q; give a number (%s)", k.Name, text, k.Unit)
+		}
+		if low, high := k.fractions(); f < low || f > high {
+			return k.outside(text)
+		}
+		field.SetFloat(f)
 	case []kiln.Shape:
 		shapes, err := parseShapes(text)
 		if err != nil {
@@ -314,6 +331,22 @@ func (k *Key) durations() (low, high time.Duration) {
 			panic("config: key " + k.Name + ": " + err.Error())
 		}
 		*into = d
+	}
+	return low, high
+}
+
+// fractions gives the bounds of a key that is no whole number.
+func (k *Key) fractions() (low, high float64) {
+	high = math.MaxFloat64
+	for text, into := range map[string]*float64{k.min: &low, k.max: &high} {
+		if text == "" {
+			continue
+		}
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			panic("config: key " + k.Name + ": " + err.Error())
+		}
+		*into = f
 	}
 	return low, high
 }

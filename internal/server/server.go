@@ -5,6 +5,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -23,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"kiln"
+	"kiln/internal/capacity"
 	"kiln/internal/client"
 	"kiln/internal/code"
 	"kiln/internal/engine"
@@ -242,16 +244,32 @@ func (s *server) settings() manager.Settings {
 	set := manager.Settings{
 		InstancesMax: s.cfg.InstancesMax, Shapes: s.cfg.InstancesShapes, AllowanceMiB: s.cfg.InstancesAllowance,
 		RetentionContainer: s.cfg.RetentionContainer, RetentionInstance: s.cfg.RetentionInstance,
-		WaitMax: s.cfg.WaitMax, WaitingMax: s.cfg.WaitRequests,
+		WaitMax: s.cfg.WaitMax, WaitingMax: s.cfg.WaitRequests, Capacity: s.cfg.capacity(),
 	}
 	for _, r := range s.images.List() {
 		set.Warming = append(set.Warming, manager.WarmingTarget{
 			Configuration: kiln.Configuration{Driver: s.node.Capabilities().Name, Runtime: r.Name, Shape: s.cfg.InstancesShapes[0]},
-			Instances:     s.cfg.WarmingInstances,
+			Bounds:        capacity.Bounds{Minimum: s.cfg.WarmingInstances, Maximum: s.cfg.warmingMaximum()},
 		})
 	}
 	return set
 }
+
+// capacity gives how the demand for warm instances is followed.
+func (c *Config) capacity() capacity.Config {
+	return capacity.Config{
+		First: c.SurgeFirst, Second: c.SurgeSecond, Threshold: c.SurgeThreshold, Shortfall: c.WarmingShortfall,
+		Window: c.WarmingWindow, Release: c.WarmingRelease, Maximum: c.warmingMaximum(),
+	}
+}
+
+// warmingMaximum is the most warm instances of a configuration.
+func (c *Config) warmingMaximum() int {
+	return max(cmp.Or(c.WarmingMaximum, warmingFactor*c.WarmingInstances), c.WarmingInstances)
+}
+
+// warmingFactor makes the maximum of warm instances from the minimum where none is set.
+const warmingFactor = 8
 
 // lookup finds the runtime that stands for one of AWS's identifiers. Every request asks, so what was found is remembered;
 // identifiers are few, since only those that were found are.
