@@ -2,6 +2,7 @@ package retention
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"time"
 
 	"kiln"
@@ -11,11 +12,12 @@ import (
 const (
 	gapsKept   = 64        // gaps between minutes with a request, newest first
 	gapMax     = 1<<16 - 1 // minutes (45 days); a longer gap counts as this long
-	minuteBits = 128       // minutes before the last request of which it is known whether there was one
+	minuteBits = 256       // minutes before the last request of which it is known whether there was one
+	lagMax     = 128       // minutes between requests, not only neighbouring ones, that are counted
 	hourMax    = 250       // hours counted at one minute of the hour before all are halved
 )
 
-// History is what is remembered of one function's requests: under 400 bytes, a fixed effort for each request. The zero
+// History is what is remembered of one function's requests: under 500 bytes, a fixed effort for each request. The zero
 // value is a function never called. It is a plain value: a copy is a snapshot. Time is told in whole minutes, since that
 // is how finely anything is decided.
 type History struct {
@@ -25,6 +27,9 @@ type History struct {
 	gaps        [gapsKept]uint16
 	phase       [60]uint8               // by minute of the hour: hours with a request in it
 	called      [minuteBits / 64]uint64 // bit i: there was a request i minutes before last
+	pairs       [lagMax]uint8           // by minutes: requests that had another so many minutes before
+	paired      uint8                   // requests that pairs was counted over
+	score       score                   // how its plans turned out
 }
 
 // Never reports whether nothing was ever called.
@@ -39,8 +44,10 @@ func (h *History) Arrived(now time.Time) {
 		if minute <= h.last {
 			return
 		}
+		h.score.request(minute, minute-h.last)
 		h.gap(minute - h.last)
 	}
+	h.pair()
 	h.called[0] |= 1
 	h.last = minute
 	h.calls++
@@ -51,14 +58,32 @@ func (h *History) Arrived(now time.Time) {
 func (h *History) gap(g uint32) {
 	copy(h.gaps[1:], h.gaps[:gapsKept-1])
 	h.gaps[0] = uint16(min(g, gapMax))
-	high, low := h.called[1], h.called[0]
-	switch {
-	case g < 64:
-		h.called = [2]uint64{low << g, high<<g | low>>(64-g)}
-	case g < minuteBits:
-		h.called = [2]uint64{0, low << (g - 64)}
-	default:
-		h.called = [2]uint64{}
+	words, rest := g/64, g%64
+	for i := len(h.called) - 1; i >= 0; i-- {
+		var moved uint64
+		if from := i - int(min(words, minuteBits)); from >= 0 {
+			moved = h.called[from] << rest
+			if rest > 0 && from > 0 {
+				moved |= h.called[from-1] >> (64 - rest)
+			}
+		}
+		h.called[i] = moved
+	}
+}
+
+// pair counts how long before this request there were others. The calls are as seen from now, without now's.
+func (h *History) pair() {
+	if h.paired == hourMax {
+		for i := range h.pairs {
+			h.pairs[i] /= 2
+		}
+		h.paired /= 2
+	}
+	h.paired++
+	for word := range lagMax / 64 {
+		for rest := h.called[word]; rest != 0; rest &= rest - 1 {
+			h.pairs[word*64+bits.TrailingZeros64(rest)]++
+		}
 	}
 }
 
@@ -96,15 +121,16 @@ func startOf(minute uint32) time.Time { return time.Unix(int64(minute)*60, 0).UT
 // The binary form of a History: a version, then its fields in order, little endian. A younger version reads all older ones.
 const (
 	historyVersion = 1
-	historyBytes   = 1 + 4*4 + 2*gapsKept + 60 + minuteBits/8
+	historyBytes   = 1 + 4*4 + 2*gapsKept + 60 + minuteBits/8 + lagMax + 1 + 3*4
 )
 
-// AppendBinary appends the history's form on disk, some 220 bytes.
+// AppendBinary appends the history's form on disk.
 func (h *History) AppendBinary(b []byte) ([]byte, error) {
-	return binary.Append(append(b, historyVersion), binary.LittleEndian, h.fields())
+	return binary.Append(append(b, historyVersion), binary.LittleEndian, &stored{h.first, h.last, h.calls, h.since, h.gaps,
+		h.phase, h.called, h.pairs, h.paired, h.score.gain, h.score.cold, h.score.fixed})
 }
 
-// MarshalBinary gives the history's form on disk.
+// MarshalBinary gives the history's form on disk. A plan that is being followed is not part of it.
 func (h *History) MarshalBinary() ([]byte, error) {
 	return h.AppendBinary(make([]byte, 0, historyBytes))
 }
@@ -114,22 +140,22 @@ func (h *History) UnmarshalBinary(b []byte) error {
 	if len(b) != historyBytes || b[0] != historyVersion {
 		return kiln.Errorf(kiln.KindInternal, "retention: read history", "%d bytes are no history of requests; forget them: it builds up again", len(b))
 	}
-	var f fields
-	if _, err := binary.Decode(b[1:], binary.LittleEndian, &f); err != nil {
+	var s stored
+	if _, err := binary.Decode(b[1:], binary.LittleEndian, &s); err != nil {
 		return kiln.Wrap(kiln.KindInternal, "retention: read history", "it is no history of requests", err)
 	}
-	*h = History{first: f.First, last: f.Last, calls: f.Calls, since: f.Since, gaps: f.Gaps, phase: f.Phase, called: f.Called}
+	*h = History{s.First, s.Last, s.Calls, s.Since, s.Gaps, s.Phase, s.Called, s.Pairs, s.Paired,
+		score{gain: s.Gain, cold: s.Cold, fixed: s.Fixed}}
 	return nil
 }
 
-// fields are a History's, as encoding/binary wants them.
-type fields struct {
+// stored is a History as encoding/binary wants it.
+type stored struct {
 	First, Last, Calls, Since uint32
 	Gaps                      [gapsKept]uint16
 	Phase                     [60]uint8
 	Called                    [minuteBits / 64]uint64
-}
-
-func (h *History) fields() *fields {
-	return &fields{h.first, h.last, h.calls, h.since, h.gaps, h.phase, h.called}
+	Pairs                     [lagMax]uint8
+	Paired                    uint8
+	Gain, Cold, Fixed         float32
 }

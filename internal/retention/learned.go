@@ -9,16 +9,27 @@ import (
 // what a cold start takes on average in the traces of Azure Functions (RUM counts 0.808 s for each).
 const TypicalStart = 808 * time.Millisecond
 
-// DefaultWorth is the worth of a cold start avoided, in GB-seconds: 0.808 s, at 99.69 GB-s for a second, as RUM counts.
-const DefaultWorth = 80.5
+// What holds where Settings leave it open.
+const (
+	// DefaultWorth is in GB-seconds: 0.808 s, at 99.69 GB-s for a second, as RUM counts.
+	DefaultWorth = 80.5
+	// DefaultBehind is in cold starts.
+	DefaultBehind = 2
+)
 
 // Settings are the operator's.
 type Settings struct {
+	// Table is the learned hazard; nil: the hazard of the function's own gaps decides.
+	Table *Table
 	// Worth is V, the worth of avoiding one cold start of TypicalStart, in GB-seconds of idle memory. The one number that
-	// walks along the frontier of cold starts against idle memory.
+	// walks along the frontier of cold starts against idle memory. Zero: DefaultWorth.
 	Worth float64
 	// Lead is how long before its minute a container is loaded, so that it is there when the minute begins.
 	Lead time.Duration
+	// Behind bounds how much colder than with a keep-alive of 10 minutes a function may become: where one more cold
+	// start would make it more than Behind of them more, and more than twice as many, it is kept for 10 minutes after
+	// each request, whatever that costs. Counted over the newest requests. Zero: DefaultBehind; below zero: no bound.
+	Behind float64
 }
 
 // Learned keeps a container loaded in the minutes in which a request is likely enough for its cost.
@@ -26,10 +37,13 @@ type Learned struct {
 	settings Settings
 }
 
-// NewLearned makes the policy. A worth of zero is DefaultWorth.
+// NewLearned makes the policy.
 func NewLearned(s Settings) *Learned {
 	if s.Worth <= 0 {
 		s.Worth = DefaultWorth
+	}
+	if s.Behind == 0 {
+		s.Behind = DefaultBehind
 	}
 	return &Learned{settings: s}
 }
@@ -47,6 +61,8 @@ func (p *Learned) threshold(c Cost) float64 {
 // Plan decides the minute after now's: what is loaded stays until now's minute is over, and over the next when a request
 // is likely enough in it; what is not is loaded for the next minute when one is. One estimate, so that a plan costs
 // microseconds; the review is when the answer may be another. A function never called is given up at once.
+//
+// It changes nothing: whoever carries a plan out tells the History so, by Follow.
 func (p *Learned) Plan(h *History, now time.Time, c Cost) Plan {
 	if h.Never() {
 		return Plan{Until: now, Reason: Reason{rule: ruleNever}}
@@ -56,56 +72,193 @@ func (p *Learned) Plan(h *History, now time.Time, c Cost) Plan {
 	if minute > h.last {
 		elapsed = minute - h.last
 	}
-	hazard, need := p.hazard(h, minute, elapsed), p.threshold(c)
-	plan := Plan{
-		Until:  startOf(minute),
-		minute: minute,
-		keep:   hazard >= need,
-		Reason: Reason{rule: ruleHazard, hazard: hazard, need: need, elapsed: elapsed, calls: h.calls, gap: h.gaps[0]},
+	plan := Plan{Until: startOf(minute), judged: judged{minute: minute}}
+	r := &plan.Reason
+	*r = Reason{need: p.threshold(c), elapsed: elapsed, memoryMiB: c.MemoryMiB, gaps: [3]uint16(h.gaps[:3])}
+	plan.estimate(p.settings.Table, h, elapsed)
+	plan.keep = r.hazard >= r.need
+	if !plan.keep && elapsed <= guardMinutes && h.score.behind(p.settings.Behind) {
+		plan.keep, r.rule = true, ruleBehind
 	}
 	if plan.keep {
 		plan.Until = startOf(minute + 1)
-		plan.Load = plan.Until.Add(-time.Minute - p.settings.Lead)
+		plan.Load = startOf(minute).Add(-p.settings.Lead)
 	}
-	plan.Review = p.review(h, now, elapsed)
+	plan.Review = p.review(h, now, elapsed, plan.keep)
 	return plan
 }
 
-// review is when to ask again: a minute later, at the same second of it if that leaves time to load before the next.
-func (p *Learned) review(h *History, now time.Time, elapsed uint32) time.Time {
-	if elapsed > silentMinutes {
-		return time.Time{}
+// estimate is the probability of a request in the plan's minute, by the table where it has shown to be good enough.
+func (plan *Plan) estimate(t *Table, h *History, elapsed uint32) {
+	plan.own = float32(h.ownHazard(elapsed))
+	plan.learned = plan.own
+	r := &plan.Reason
+	r.rule, r.hazard = ruleOwn, float64(plan.own)
+	if t == nil || elapsed > learnedMinutes {
+		return
 	}
-	start := startOf(minuteOf(now) + 1)
-	second := min(now.Sub(start)+time.Minute, max(0, time.Minute-p.settings.Lead-time.Second))
-	return start.Add(second)
+	var f Features
+	h.Features(&f, elapsed)
+	plan.learned = float32(t.Hazard(&f))
+	if h.score.trusted() {
+		r.rule, r.hazard = ruleLearned, float64(plan.learned)
+	}
 }
 
-// silentMinutes is how long after its last request a function is asked about: eight days, so that a weekly one is known.
-const silentMinutes = 8 * 24 * 60
-
-// The own gaps' hazard: the share of the gaps that lasted this long which ended in this minute.
 const (
-	kernelShare = 0.03 // of a gap, to each side, over which it counts
-	gapDecay    = 0.97 // how much less each older gap counts
-	priorWeight = 1.5  // gaps that the population's hazard counts for
+	// learnedMinutes is how long after the last request the table is asked; it has seen no gaps much longer than that.
+	learnedMinutes = 18 * 60
+	// everyMinutes is how long after the last request each minute is looked at.
+	everyMinute = 60
+	// stride is the part of the time since the last request that is passed over after that where nothing is notable.
+	stride = 16
+	// silentMinutes is how long after its last request a function is asked about: eight days, so that a weekly one is known.
+	silentMinutes = 8 * 24 * 60
 )
 
-// hazard is the probability of a request in the minute that is elapsed minutes after the last.
-func (p *Learned) hazard(h *History, minute, elapsed uint32) float64 {
-	t := float64(elapsed)
+// review is when to ask again: within the minute before the next that is to be decided, at the same second of it as now if
+// that leaves time to load. While a container is kept, and in the first hour, each minute is decided.
+func (p *Learned) review(h *History, now time.Time, elapsed uint32, keep bool) time.Time {
+	next := elapsed + 1
+	if !keep && elapsed >= everyMinute {
+		next = h.notable(next, elapsed+max(1, elapsed/stride))
+	}
+	if next > silentMinutes {
+		return time.Time{}
+	}
+	begin := minuteOf(now)
+	second := min(now.Sub(startOf(begin)), max(0, time.Minute-p.settings.Lead-time.Second))
+	return startOf(begin + next - elapsed).Add(second)
+}
+
+// notable gives the first of some minutes after the last call in which there is more reason for a call than before: an own
+// gap that ends about there, or a place in the hour at which there were calls. It gives the last where there is none.
+func (h *History) notable(from, to uint32) uint32 {
+	best := to
+	for _, gap := range h.gaps[:h.known()] {
+		g := uint32(gap)
+		if wide := kernel(g) + 1; g+wide >= from {
+			best = min(best, max(from, g-min(g, wide)))
+		}
+	}
+	for m := from; m < min(best, from+60); m++ {
+		if h.phase[(h.last+m)%60] > 1 {
+			return m
+		}
+	}
+	return best
+}
+
+// The own gaps' hazard: the share of the gaps that lasted this long which ended in this minute, drawn towards that of all
+// functions. Half of a gap counts over a minute to each side, since most that are regular are so to the minute, half over
+// a part of it.
+const (
+	gapDecay    = 0.97 // how much less each older gap counts
+	priorWeight = 1.5  // gaps that all functions' hazard counts for
+	priorHazard = 0.3  // of all functions: this over the minutes since the last call, roughly, on the public traces
+)
+
+// kernel is how many minutes to each side a gap counts: 3 % of it.
+func kernel(gap uint32) uint32 { return (3*gap + 50) / 100 }
+
+// ownHazard is the probability of a request in the minute that is elapsed minutes after the last, by the own gaps alone.
+func (h *History) ownHazard(elapsed uint32) float64 {
+	t := int(elapsed)
 	hits, risk, weight := 0.0, 0.0, 1.0
 	for _, gap := range h.gaps[:h.known()] {
-		g := float64(gap)
-		wide := max(0.5, kernelShare*g)
-		if g+wide > t {
-			risk += weight
-			if d := math.Abs(t - g); d < wide {
-				hits += weight / (2 * wide)
-			}
+		g, wide := int(gap), int(kernel(uint32(gap)))
+		if g+wide >= t || g+1 >= t {
+			risk += weight * (over(g-1, g+1, t) + over(g-wide, g+wide, t)) / 2
+			hits += weight * (in(g-1, g+1, t) + in(g-wide, g+wide, t)) / 2
 		}
 		weight *= gapDecay
 	}
-	population := 0.3 / (t + 1)
-	return min(1, (hits+priorWeight*population)/(risk+priorWeight))
+	return min(1, (hits+priorWeight*priorHazard/float64(t+1))/(risk+priorWeight))
+}
+
+// over is the part of the minutes from one to another, both included, that are not before t; in is what t is of them.
+func over(from, to, t int) float64 {
+	return float64(min(max(to-t+1, 0), to-from+1)) / float64(to-from+1)
+}
+
+func in(from, to, t int) float64 {
+	if t < from || t > to {
+		return 0
+	}
+	return 1 / float64(to-from+1)
+}
+
+// judged is what a plan promises of one minute.
+type judged struct {
+	minute       uint32
+	learned, own float32 // the probabilities of a request in it
+	keep         bool    // whether a container is loaded in it
+}
+
+// score is how the promises of one function turned out, newer ones counted more. A promise is scored by its log-likelihood.
+type score struct {
+	pending judged
+	gain    float32 // of the learned hazard over the own gaps', in nats
+	cold    float32 // requests for which nothing was kept
+	fixed   float32 // requests for which a keep-alive of guardMinutes would have kept nothing
+}
+
+const (
+	guardMinutes = 10
+	// scoreDecay is what an older promise counts less with each newer one that is kept or broken by a request, and a cold
+	// start with each newer request: the newest hundred or so count.
+	scoreDecay = 0.99
+	// distrust is how much worse the learned hazard must have been, in nats, not to be used: e to that times less likely.
+	distrust = 3
+	// surest bounds what a promise may lose.
+	surest = 1e-4
+)
+
+// trusted reports whether the learned hazard has not been worse than that of the own gaps.
+func (s *score) trusted() bool { return s.gain > -distrust }
+
+// behind reports whether one more cold start would be more than the bound allows.
+func (s *score) behind(bound float64) bool {
+	return bound >= 0 && float64(s.cold)+1 > float64(s.fixed)+bound && s.cold+1 > 2*s.fixed
+}
+
+// settle scores the promise that is pending once it is known whether a request came in its minute.
+func (s *score) settle(came bool) {
+	p := s.pending
+	s.pending = judged{}
+	if p.minute == 0 || p.learned == p.own {
+		return
+	}
+	learned, own := float64(p.learned), float64(p.own)
+	if !came {
+		learned, own = 1-learned, 1-own
+	}
+	s.gain += float32(math.Log(max(surest, learned) / max(surest, own)))
+	s.gain = min(s.gain, distrust) // so that a change for the worse shows soon
+}
+
+// request settles what was promised of the minute of a request, which came some minutes after the one before.
+func (s *score) request(minute, gap uint32) {
+	kept := s.pending.keep && s.pending.minute == minute
+	s.settle(s.pending.minute == minute)
+	s.gain *= scoreDecay
+	s.cold *= scoreDecay
+	s.fixed *= scoreDecay
+	if !kept {
+		s.cold++
+	}
+	if gap > guardMinutes {
+		s.fixed++
+	}
+}
+
+// Follow notes that a plan is carried out, so that it can be told later whether it was right. Without it a plan is judged
+// by nobody: the table is trusted, and a function is taken to be cold at each request.
+func (h *History) Follow(p Plan) {
+	if p.minute > h.score.pending.minute {
+		if h.score.pending.minute > h.last {
+			h.score.settle(false)
+		}
+		h.score.pending = p.judged
+	}
 }

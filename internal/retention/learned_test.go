@@ -35,6 +35,7 @@ func loaded(p *Learned, h *History, c Cost, minutes int) []bool {
 	until, now := at(1), at(0)
 	for {
 		plan := p.Plan(h, now, c)
+		h.Follow(plan)
 		minute := int(now.Sub(start)/time.Minute) + 1
 		if minute > minutes {
 			return kept
@@ -56,11 +57,11 @@ func loaded(p *Learned, h *History, c Cost, minutes int) []bool {
 // minute; one called every minute stays (R40 R63).
 func TestPeriodic(t *testing.T) {
 	p := NewLearned(Settings{})
-	kept := loaded(p, everyMinutes(20, 30), Cost{MemoryMiB: 1024}, 40)
+	kept := loaded(p, everyMinutes(20, 30), Cost{MemoryMiB: 256}, 40)
 	if !kept[20] || kept[10] || kept[15] || kept[25] || kept[40] {
 		t.Errorf("called every 20 minutes, loaded in the minutes after the last call: %v", kept)
 	}
-	if kept = loaded(p, everyMinutes(1, 30), Cost{MemoryMiB: 1024}, 3); !kept[1] {
+	if kept = loaded(p, everyMinutes(1, 30), Cost{MemoryMiB: 256}, 3); !kept[1] {
 		t.Errorf("called every minute, loaded in the minutes after the last call: %v", kept)
 	}
 }
@@ -69,7 +70,7 @@ func TestPeriodic(t *testing.T) {
 func TestLead(t *testing.T) {
 	p := NewLearned(Settings{Lead: 5 * time.Second})
 	h := everyMinutes(20, 30)
-	plan := p.Plan(h, at(19).Add(50*time.Second), Cost{MemoryMiB: 1024})
+	plan := p.Plan(h, at(19).Add(50*time.Second), Cost{MemoryMiB: 256})
 	if want := at(20).Add(-5 * time.Second); !plan.Load.Equal(want) || !plan.Until.Equal(at(21)) {
 		t.Errorf("load at %s until %s, want %s until %s", plan.Load, plan.Until, want, at(21))
 	}
@@ -112,5 +113,30 @@ func TestPlan(t *testing.T) {
 	}
 	if plan := p.Plan(&History{}, at(3), Cost{}); !plan.Until.Equal(at(3)) || !plan.Review.IsZero() {
 		t.Errorf("a function never called: %+v", plan)
+	}
+}
+
+// A function that was kept too short several times is kept for ten minutes after each request, as many times more as the
+// bound says, and this ends when a keep-alive of ten minutes would be as cold (R40).
+func TestBehind(t *testing.T) {
+	c := Cost{MemoryMiB: 4096}
+	for _, bound := range []float64{2, 5, -1} {
+		p := NewLearned(Settings{Behind: bound})
+		h, cold := called(0), 0
+		for i := 1; i <= 12; i++ { // every 8 minutes: with such a memory never worth it
+			now := at(8 * (i - 1))
+			for minute := 1; minute <= 8; minute++ {
+				plan := p.Plan(h, now, c)
+				h.Follow(plan)
+				if minute == 8 && !plan.keep {
+					cold++
+				}
+				now = now.Add(time.Minute)
+			}
+			h.Arrived(at(8 * i))
+		}
+		if want := int(bound); bound > 0 && cold != want || bound < 0 && cold < 10 {
+			t.Errorf("%d cold starts with a bound of %v", cold, bound)
+		}
 	}
 }

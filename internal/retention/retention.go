@@ -39,9 +39,7 @@ type Plan struct {
 	// Reason says why, in a sentence, for kiln explain.
 	Reason Reason
 
-	// keep says whether the plan keeps it loaded in the minute it decides, the one after now's. Follow remembers both.
-	keep   bool
-	minute uint32
+	judged // what History.Follow remembers
 }
 
 // Fixed keeps everything idle for a fixed time.
