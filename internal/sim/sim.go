@@ -30,7 +30,9 @@ type Options struct {
 	Seed     uint64
 	Frontier bool // each policy at its operating points
 	Shift    bool // the copies of functions of weight over 1 are turned, each by a time of its own
-	Folds    int  // Kiln's own policy is fitted without the fold that is scored; 0: the shipped one is taken
+	// Instances is how many instances the nodes have room for, in system mode; 0 for as many as are wanted.
+	Instances int
+	Folds     int // Kiln's own policy is fitted without the fold that is scored; 0: the shipped one is taken
 }
 
 // Result is one policy at one operating point. The names of the keys are kiln simulate's.
@@ -47,15 +49,27 @@ type Result struct {
 	ColdP75App float64 `json:"coldP75App"`
 	ColdP90App float64 `json:"coldP90App"`
 	// LatencyP50Ms and so on are percentiles over the requests of the time added to their execution.
-	LatencyP50Ms float64 `json:"latencyP50Ms"`
-	LatencyP99Ms float64 `json:"latencyP99Ms"`
-	IdleGBs      float64 `json:"idleGBs"`
+	LatencyP50Ms  float64 `json:"latencyP50Ms"`
+	LatencyP99Ms  float64 `json:"latencyP99Ms"`
+	LatencyP999Ms float64 `json:"latencyP999Ms"`
+	IdleGBs       float64 `json:"idleGBs"`
 	// RUM is the cost of both in seconds: 0.808 for a cold start and one for 99.69 idle GB-seconds (FeMux).
 	RUM   float64 `json:"rum"`
 	Drops int     `json:"drops"`
+	// What follows is system mode's. ColdP50App5 and so on are over the apps with 5 requests or more.
+	ColdP50App5 float64        `json:"coldP50App5,omitzero"`
+	ColdP75App5 float64        `json:"coldP75App5,omitzero"`
+	ColdP90App5 float64        `json:"coldP90App5,omitzero"`
+	Paths       map[string]int `json:"paths,omitzero"` // requests by acquisition path
+	// InstancesOver and InstancesUnder are the mean numbers of instances beyond and below what executions need.
+	InstancesOver  float64 `json:"instancesOver,omitzero"`
+	InstancesUnder float64 `json:"instancesUnder,omitzero"`
+	// WorsePart is the part of the functions with more than twice the cold starts, and more than 2 more, than under a fixed
+	// keep-alive of 10 minutes.
+	WorsePart float64 `json:"worsePart,omitzero"`
 }
 
-// RUM's weights (FeMux, EuroSys 2025): a mean cold start, and the idle memory that is worth a second.
+// RUM's weights (FeMux): a mean cold start, and the idle memory that is worth a second.
 const (
 	rumCold  = 0.808
 	rumGBs   = 99.69
@@ -74,9 +88,17 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Mode != ModePaper {
-		return nil, kiln.Errorf(kiln.KindInvalid, "sim: run", "There is no mode %q; say paper or system.", o.Mode)
+	switch o.Mode {
+	case ModePaper:
+		return o.paper(ctx, points)
+	case ModeSystem:
+		o.Trace = o.Trace.Expanded(o.Seed, false)
+		return o.system(ctx, points)
 	}
+	return nil, kiln.Errorf(kiln.KindInvalid, "sim: run", "There is no mode %q; say paper or system.", o.Mode)
+}
+
+func (o *Options) paper(ctx context.Context, points []policy.Policy) ([]Result, error) {
 	base := paper(o.Trace, policy.Fixed{Keep: wasteOne})
 	var results []Result
 	for _, p := range points {
@@ -84,6 +106,25 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 			return nil, kiln.Wrap(kiln.KindUnavailable, "sim: run", "The simulation was broken off.", err)
 		}
 		results = append(results, paper(o.Trace, p).result(p, o.Trace, base))
+	}
+	return results, nil
+}
+
+func (o *Options) system(ctx context.Context, points []policy.Policy) ([]Result, error) {
+	fixed := policy.Policy(policy.Fixed{Keep: wasteOne})
+	base, err := o.runSystem(ctx, fixed, nil)
+	if err != nil {
+		return nil, err
+	}
+	var results []Result
+	for _, p := range points {
+		m := base
+		if p != fixed {
+			if m, err = o.runSystem(ctx, p, base); err != nil {
+				return nil, err
+			}
+		}
+		results = append(results, m.result(p, base))
 	}
 	return results, nil
 }

@@ -8,11 +8,10 @@ import (
 	"kiln/internal/trace"
 )
 
-// FeMux's settings (Joosen et al. and Stojkovic et al. call it by its parts; "FeMux", EuroSys 2025, forecasts per minute and
-// chooses the forecaster by what its mistakes cost).
+// FeMux's settings (ubc-cirrus-lab/femux): forecasts for each minute, the forecaster chosen by what its mistakes cost.
 const (
 	// FeMuxThreshold is the forecast from which a container is kept for the next minute.
-	FeMuxThreshold = 0.1
+	FeMuxThreshold = 0.15
 
 	femuxHistory   = 120 // minutes that forecasts look back
 	femuxEvery     = 60  // minutes between two choices of a forecaster
@@ -44,13 +43,14 @@ type femux struct {
 	threshold float64
 	began     bool
 	now       int                   // the minute not yet in the history
-	ring      [femuxHistory]float64 // 1 for a minute with calls
+	ring      [femuxHistory]float64 // calls: 1 or none in paper mode, as many as at once in system mode
 	length    int
 	smooth    float64
 	chain     [femuxStates][femuxStates]float64
 	state     int
 	fourier   fourier
-	foreseen  [4]bool // what each forecaster said of minute now
+	values    [4]float64 // what each forecaster said of minute now
+	foreseen  [4]bool    // whether that was enough
 	cost      [4]float64
 	chosen    int
 	silent    int // minutes since the last call
@@ -109,7 +109,8 @@ func (k *femux) pass(calls float64) {
 	k.now++
 	k.smooth += femuxSmoothing * (calls - k.smooth)
 	k.advance(calls)
-	for i, value := range [4]float64{k.average(), k.smooth, k.expect(), k.fourier.next(min(k.length, femuxHistory))} {
+	k.values = [4]float64{k.average(), k.smooth, k.expect(), k.fourier.next(min(k.length, femuxHistory))}
+	for i, value := range k.values {
 		k.foreseen[i] = value >= k.threshold
 	}
 }

@@ -126,7 +126,8 @@ func (k *hybrid) percentile(part float64) int {
 
 func (k *hybrid) Next(time.Duration) (Span, time.Duration) { return k.span, Never }
 
-func minutes(n float64) time.Duration { return time.Duration(n * float64(time.Minute)) }
+// minutes gives a time to the second.
+func minutes(n float64) time.Duration { return time.Duration(math.Round(n*60)) * time.Second }
 
 // forecast gives the next value of a series by an autoregressive model with up to two terms, of the values or of their
 // differences, whichever explains the series best for its number of terms (Akaike's criterion): a small ARIMA(p,d,0).

@@ -48,9 +48,9 @@ type Policy interface {
 	Keeper(f *trace.Function) Keeper
 }
 
-// Names lists the policies that are compared when all are asked for, besides Kiln's own.
+// Names lists the policies that are compared when all are asked for.
 func Names() []string {
-	return []string{"fixed-5m", "fixed-10m", "fixed-20m", "fixed-40m", "fixed-60m", "fixed-120m", "hybrid-4h", "hybrid-4h-ar",
+	return []string{"kiln", "fixed-5m", "fixed-10m", "fixed-20m", "fixed-40m", "fixed-60m", "fixed-120m", "hybrid-4h", "hybrid-4h-ar",
 		"greedy-dual", "knative", "target-tracking", "femux", "stem-cells", "oracle"}
 }
 
@@ -66,6 +66,8 @@ func Parse(name string) (Policy, error) {
 		return NewHybrid(time.Duration(hours)*time.Hour, false), nil
 	}
 	switch name {
+	case "kiln":
+		return NewKiln(0), nil
 	case "greedy-dual":
 		return GreedyDual{}, nil
 	case "knative":
@@ -79,7 +81,7 @@ func Parse(name string) (Policy, error) {
 	case "oracle":
 		return Oracle{}, nil
 	}
-	return nil, kiln.Errorf(kiln.KindInvalid, "policy: parse", "There is no policy %q; there are kiln, %s, and fixed-Nm and hybrid-Nh for other N.",
+	return nil, kiln.Errorf(kiln.KindInvalid, "policy: parse", "There is no policy %q; there are %s, and fixed-Nm and hybrid-Nh for other N.",
 		name, strings.Join(Names(), ", "))
 }
 
@@ -94,6 +96,10 @@ func number(name, before, after string) (int, bool) {
 func Frontier(p Policy) []Policy {
 	var out []Policy
 	switch p := p.(type) {
+	case Kiln:
+		for v := 125.0; v < 70_000; v *= 1.25 { // a minute of a GB is kept at a chance of a call of 1/2 … 1/1000
+			out = append(out, NewKiln(math.Round(v)))
+		}
 	case Fixed:
 		for _, m := range []int{1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120, 150, 180, 240} {
 			out = append(out, Fixed{time.Duration(m) * time.Minute})

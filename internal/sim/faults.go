@@ -1,0 +1,92 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"kiln"
+	"kiln/internal/manager"
+)
+
+// Faults is what goes wrong. The zero value is nothing.
+type Faults struct {
+	// Boot, Prepare, Bind, Init and Delete are the chances that one of these fails.
+	Boot, Prepare, Bind, Init, Delete float64
+	// Slow is the chance that the store of packages is slow, SlowBy at most how much.
+	Slow   float64
+	SlowBy time.Duration
+	// Crash is the chance that an execution takes its container with it.
+	Crash float64
+	// LostNode is the mean time between two losses of the node: every instance ends at once. Zero: never.
+	LostNode time.Duration
+	// LostInstance is the mean time between two instances ending by themselves. Zero: never.
+	LostInstance time.Duration
+	// Check, when set, looks at everything after every step.
+	Check func(*world) error
+}
+
+// hits draws whether something happens. Nothing is drawn for what never does.
+func (f *Faults) hits(w *world, chance float64) bool {
+	return chance > 0 && w.chance.Float64() < chance
+}
+
+// strikes is an error when something fails.
+func (f *Faults) strikes(w *world, chance float64, text string) error {
+	if !f.hits(w, chance) {
+		return nil
+	}
+	return kiln.Errorf(kiln.KindInternal, "sim: node", "%s.", text)
+}
+
+// slow is how much longer the store takes.
+func (f *Faults) slow(w *world) time.Duration {
+	if !f.hits(w, f.Slow) {
+		return 0
+	}
+	return time.Duration(w.chance.Int64N(int64(f.SlowBy) + 1))
+}
+
+// plan puts what goes wrong by itself on the agenda until a time.
+func (f *Faults) plan(w *world, until time.Duration) {
+	again := func(mean time.Duration, strike func()) {
+		if mean <= 0 {
+			return
+		}
+		for at := time.Duration(0); ; {
+			at += time.Duration(w.chance.ExpFloat64() * float64(mean))
+			if at >= until {
+				return
+			}
+			w.events.push(happening{at: at, kind: happensDo, do: strike})
+		}
+	}
+	again(f.LostNode, func() {
+		for _, in := range w.machines() {
+			w.lose(in)
+		}
+	})
+	again(f.LostInstance, func() {
+		if all := w.machines(); len(all) > 0 {
+			w.lose(all[w.chance.IntN(len(all))])
+		}
+	})
+}
+
+// lose ends an instance by itself.
+func (w *world) lose(in *machine) {
+	if in.gone {
+		return
+	}
+	for _, b := range slices.Clone(in.boxes) {
+		if c := b.call; c != nil { // the execution tells of its loss itself, as it would live
+			w.end(c, true)
+		}
+	}
+	w.step(manager.Event{Kind: manager.Exited, Instance: in.id, Cause: "the node was lost"})
+}
+
+// machines gives the instances there are, oldest first.
+func (w *world) machines() []*machine {
+	w.lined = slices.DeleteFunc(w.lined, func(in *machine) bool { return in.gone })
+	return slices.Clone(w.lined)
+}
