@@ -122,6 +122,8 @@ type Capabilities struct {
 	Limits bool
 	// Resize is true when a running container's amounts can change.
 	Resize bool
+	// Pause is true when a container can be stopped between its executions, so that nothing in it runs.
+	Pause bool
 	// Notes are sentences for the operator: what is weaker here than elsewhere, and why.
 	Notes []string
 }

@@ -26,6 +26,8 @@ type container struct {
 	since   time.Time   // idle since
 	running []execution // its executions, the first begun first: at most the group's slots
 	spent   bool        // lost with one of its executions: the others end in it, no further one begins
+	pauses  uint64      // how often it was to be paused
+	resume  uint64      // the pause to take back before it can execute; 0 for none
 	left    int         // how often its deletion failed
 	exited  bool        // it ended by itself; its executions or its start are still to answer
 	timer   timer
@@ -214,9 +216,14 @@ func (m *Manager) serve(now time.Time, c *container, r *Request) {
 	g := c.group
 	if c.state != kiln.ContainerBusy {
 		c.place.Take()
+		if c.resume > 0 {
+			m.unpause(c, r)
+		}
 		m.moveContainer(c, kiln.ContainerBusy)
 		g.busy.push(c)
 		m.busier(c.in)
+	} else {
+		r.Resume = c.pauses // taken back already, but for one who may be about to
 	}
 	c.running = append(c.running, execution{r.ID, now})
 	g.executing++
@@ -236,22 +243,40 @@ func (m *Manager) serve(now time.Time, c *container, r *Request) {
 func (m *Manager) idle(now time.Time, c *container) {
 	c.since = now
 	c.group.code.Idle(&c.place)
-	if c.timer.index == 0 {
-		m.timers.set(&c.timer, now.Add(m.retention.Container(c.group.version)))
+	if at := m.agesAt(c); c.timer.index == 0 || c.timer.at.After(at) {
+		m.timers.set(&c.timer, at)
 	}
 }
 
-// aged lets a container go that was idle for its retention; one that could not be deleted is tried again.
+// resting says whether a container is idle, paused or not: nothing is asked of it.
+func (c *container) resting() bool {
+	return c.state == kiln.ContainerIdle || c.state == kiln.ContainerPaused
+}
+
+// agesAt is when a resting container is to be looked at next: to pause it, or to let it go.
+func (m *Manager) agesAt(c *container) time.Time {
+	at := c.since.Add(m.retention.Container(c.group.version))
+	if m.pausable(c) {
+		at = earlier(at, c.since.Add(m.settings.PauseAfter))
+	}
+	return at
+}
+
+// aged pauses a container that was idle for a while, and lets go one that was so for its retention; one that could not be
+// deleted is tried again.
 func (m *Manager) aged(now time.Time, c *container) {
 	if c.state == kiln.ContainerGone { // its deletion failed
 		m.do(Action{Kind: DeleteContainer, Container: c.place.ID})
 		return
 	}
-	if c.state != kiln.ContainerIdle {
+	if !c.resting() {
 		return // idle sets the timer again
 	}
 	if until := c.since.Add(m.retention.Container(c.group.version)); now.Before(until) {
-		m.timers.set(&c.timer, until)
+		if m.pausable(c) && !now.Before(c.since.Add(m.settings.PauseAfter)) {
+			m.pause(c)
+		}
+		m.timers.set(&c.timer, m.agesAt(c))
 		return
 	}
 	m.deleteContainer(now, c, kiln.EventContainerTerminate, "idle for longer than retention.container")
@@ -363,7 +388,7 @@ func (m *Manager) lost(now time.Time, e Event) {
 	kind, g := kiln.EventContainerFail, c.group
 	if asked {
 		kind = kiln.EventContainerTerminate
-	} else if c.state != kiln.ContainerIdle && c.state != kiln.ContainerPrepared {
+	} else if !c.resting() && c.state != kiln.ContainerPrepared {
 		c.exited = true // its executions, its preparing or its binding say how
 		c.place.Take()
 		return

@@ -17,6 +17,7 @@ const (
 	Booted                          // Instance, BootID, Err
 	Prepared                        // Container, PID, Err
 	Bound                           // Container, Init, Err
+	Paused                          // Container, Pauses, Err
 	Deleted                         // Instance or Container: nothing of it is left
 	NotDeleted                      // Instance or Container, Err: something of it may be left
 	Detached                        // Instance, Package: it left the code cache
@@ -49,6 +50,7 @@ type Event struct {
 	Package   kiln.Digest
 	Version   kiln.VersionID
 	Settings  *Settings
+	Pauses    uint64
 }
 
 // ActionKind says what is to be done.
@@ -60,6 +62,7 @@ const (
 	Prepare                               // Container, Instance, Configuration, Urgent; Version, Amounts with Fresh → Prepared
 	Bind                                  // Container, Instance, Configuration, Version, Amounts, RequestID, Cause → Bound
 	Hasten                                // Instance or Container: a request waits for it now
+	Pause                                 // Container, Pauses → Paused
 	DeleteContainer                       // Container → Deleted or NotDeleted
 	DeleteInstance                        // Instance → Deleted or NotDeleted
 	Deliver                               // Request: its answer's fields are set
@@ -84,6 +87,7 @@ type Action struct {
 	AllowanceMiB  int
 	At            time.Time
 	Event         kiln.Event
+	Pauses        uint64 // which of the container's pauses, from 1
 }
 
 // Request is one request for a container. The shell makes it and fills the first part; the manager fills the second
@@ -106,7 +110,9 @@ type Request struct {
 	Amounts       kiln.Amounts
 	// Init is set when the request waited for it. With a Failure the container is being deleted already.
 	Init kiln.InitResult
-	Err  error
+	// Resume, unless 0, is the pause of the container that is to be taken back before it can execute.
+	Resume uint64
+	Err    error
 
 	group    *group // while it waits
 	previous *Request

@@ -208,7 +208,7 @@ func (m *Manager) drain(now time.Time, in *instance, cause string) {
 		m.tell(now, kiln.EventInstanceDrain, cause, in, nil, "")
 		for _, c := range slices.Clone(in.containers) {
 			c.place.Take()
-			if c.state == kiln.ContainerIdle || c.state == kiln.ContainerPrepared {
+			if c.resting() || c.state == kiln.ContainerPrepared {
 				m.deleteContainer(now, c, kiln.EventContainerTerminate, "instance drains")
 			}
 		}

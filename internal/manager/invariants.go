@@ -61,7 +61,7 @@ func (m *Manager) instanceInvariants(in *instance) error {
 		if n := len(c.running); (c.state == kiln.ContainerBusy) != (n > 0) || n > 0 && n > c.group.slots {
 			return fmt.Errorf("container %s is %s with %d executions", c.place.ID, c.state, n)
 		}
-		if c.state == kiln.ContainerIdle && in.place.State != kiln.InstanceAssigned {
+		if c.resting() && in.place.State != kiln.InstanceAssigned {
 			return fmt.Errorf("container %s is idle there and could be given work", c.place.ID)
 		}
 		if c.state == kiln.ContainerBusy || c.start != nil {
@@ -101,10 +101,12 @@ func (m *Manager) groupInvariants(g *group) error {
 			continue
 		}
 		bound++
-		switch c.state {
-		case kiln.ContainerIdle:
+		switch {
+		case c.state == kiln.ContainerPaused && c.resume == 0:
+			return fmt.Errorf("container %s is paused, and nothing takes that back", c.place.ID)
+		case c.resting():
 			idle++
-		case kiln.ContainerBusy:
+		case c.state == kiln.ContainerBusy:
 			busy++
 			executing += len(c.running)
 			if len(c.running) < g.slots && !c.spent && !c.exited && c.in.place.State == kiln.InstanceAssigned {

@@ -132,6 +132,8 @@ func (m *Manager) Step(now time.Time, e Event) []Action {
 		m.prepared(now, e)
 	case Bound:
 		m.bound(now, e)
+	case Paused:
+		m.paused(now, e)
 	case Deleted:
 		m.deleted(now, e)
 	case NotDeleted:

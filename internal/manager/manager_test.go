@@ -72,6 +72,8 @@ func (w *world) answer(a Action) {
 		w.step(Event{Kind: Prepared, Container: a.Container, PID: 7})
 	case Bind:
 		w.step(Event{Kind: Bound, Container: a.Container, Init: kiln.InitResult{Duration: time.Millisecond}})
+	case Pause:
+		w.step(Event{Kind: Paused, Container: a.Container, Pauses: a.Pauses})
 	case DeleteContainer:
 		w.step(Event{Kind: Deleted, Container: a.Container})
 	case DeleteInstance:

@@ -44,6 +44,8 @@ type modelContainer struct {
 	memory   int
 	requests map[kiln.RequestID]bool
 	lost     bool
+	paused   bool   // by the guest's own book
+	resumed  uint64 // the last pause taken back
 }
 
 func newModel(t *testing.T, seed uint64) *model {
@@ -72,6 +74,7 @@ func (w *model) settings() Settings {
 	s.RetentionContainer = time.Duration(1+w.r.IntN(60)) * time.Second
 	s.RetentionInstance = s.RetentionContainer * 2
 	s.Capacity = capacity.Config{Second: 3, Threshold: 0.1, Window: time.Minute, Release: 3 * time.Second, Maximum: w.r.IntN(3)}
+	s.PauseAfter = time.Duration(w.r.IntN(4)) * time.Second
 	for _, runtime := range []string{"python", "node"} {
 		s.Warming = append(s.Warming, WarmingTarget{
 			kiln.Configuration{Driver: "fake", Runtime: runtime, Shape: s.Shapes[w.r.IntN(2)]},
@@ -126,7 +129,7 @@ func (w *model) book(a Action) {
 		w.told(a.Event)
 	}
 	switch a.Kind {
-	case Boot, Prepare, Bind, DeleteContainer, DeleteInstance:
+	case Boot, Prepare, Bind, Pause, DeleteContainer, DeleteInstance:
 		w.todo = append(w.todo, a)
 	}
 }
@@ -171,6 +174,12 @@ func (w *model) deliver(r *Request) {
 	}
 	if w.instances[c.instance].account != r.Version.Account {
 		w.fail("request of %s on instance of %s", r.Version.Account, w.instances[c.instance].account)
+	}
+	if r.Resume > 0 {
+		c.paused, c.resumed = false, max(c.resumed, r.Resume)
+	}
+	if c.paused {
+		w.fail("request %s got container %s, which is paused", r.ID, r.Container)
 	}
 	c.requests[r.ID] = true
 	w.most = max(w.most, len(c.requests))
@@ -224,6 +233,8 @@ func (w *model) act() {
 			err, init.Failure = nil, &kiln.Failure{}
 		}
 		w.step(Event{Kind: Bound, Container: a.Container, Err: err, Init: init})
+	case Pause:
+		w.pause(a, err)
 	case DeleteContainer:
 		if bad {
 			w.step(Event{Kind: NotDeleted, Container: a.Container, Err: err})
@@ -244,6 +255,18 @@ func (w *model) act() {
 		delete(w.instances, a.Instance)
 		w.step(Event{Kind: Deleted, Instance: a.Instance})
 	}
+}
+
+// pause carries a pause out, late as it may be, unless it was taken back: what executes is never stopped.
+func (w *model) pause(a Action, err error) {
+	w.t.Helper()
+	if c := w.containers[a.Container]; c != nil && a.Pauses > c.resumed {
+		if len(c.requests) > 0 {
+			w.fail("container %s is paused while it executes %v", a.Container, c.requests)
+		}
+		c.paused = true // one that could not be may be stopped in part
+	}
+	w.step(Event{Kind: Paused, Container: a.Container, Pauses: a.Pauses, Err: err})
 }
 
 func (w *model) request() {
@@ -340,8 +363,8 @@ func (w *model) pass(d time.Duration) {
 }
 
 // Random requests, ends, crashes, failing boots and changing limits, in any order: never overcommitted, one account an
-// instance, one pool an instance, one execution a container or as many as declared, nothing waits while there is room, everything ends, nothing
-// is left (R21 R29 R30 R32 R34 R37 R43).
+// instance, one pool an instance, one execution a container or as many as declared, nothing waits while there is room,
+// nothing executes that is paused, everything ends, nothing is left (R21 R29 R30 R32 R34 R37 R43).
 func TestAnyHistory(t *testing.T) {
 	seeds := 400
 	if testing.Short() {

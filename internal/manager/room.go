@@ -54,7 +54,7 @@ func (m *Manager) reclaim(now time.Time, g *group) bool {
 func (m *Manager) reclaimable(in *instance) int {
 	free := 0
 	for _, c := range in.containers {
-		if c.state == kiln.ContainerIdle || c.state == kiln.ContainerGone {
+		if c.resting() || c.state == kiln.ContainerGone {
 			free += c.amounts.MemoryMiB
 		}
 	}
@@ -66,10 +66,10 @@ func (m *Manager) release(now time.Time, in *instance, memoryMiB int) {
 	coming := in.place.FreeMiB
 	var idle []*container
 	for _, c := range in.containers {
-		switch c.state {
-		case kiln.ContainerGone:
+		switch {
+		case c.state == kiln.ContainerGone:
 			coming += c.amounts.MemoryMiB
-		case kiln.ContainerIdle:
+		case c.resting():
 			idle = append(idle, c)
 		}
 	}

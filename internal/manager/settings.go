@@ -19,6 +19,8 @@ type Settings struct {
 	Capacity capacity.Config
 	// AllowanceMiB is an instance's memory beyond its shape, for prepared containers and the boundary, in MiB.
 	AllowanceMiB int
+	// PauseAfter is how long a container is idle before it is paused; 0 for never.
+	PauseAfter time.Duration
 	// RetentionContainer is how long an idle container is kept, RetentionInstance how long an instance without any.
 	RetentionContainer time.Duration
 	RetentionInstance  time.Duration

@@ -57,6 +57,18 @@ type Resizer interface {
 	Resize(ctx context.Context, id kiln.ContainerID, amounts kiln.Amounts) error
 }
 
+// Pauser is what a driver adds that can stop an idle container, so that nothing of it runs between two executions: neither
+// the function's own threads nor what it left in the background. Its memory stays.
+type Pauser interface {
+	// Pause stops every process of an idle container. What runs just now may rest only a moment after it returns. Blocks
+	// shortly; may be repeated. Kinds: KindNotFound, KindInternal: it may be stopped in part, and Resume lets it run again.
+	Pause(ctx context.Context, id kiln.ContainerID) error
+	// Resume lets a stopped container run on; it is on the caller's path. Without it an execution would find nobody. Blocks
+	// for no more than a write to the kernel; may be repeated, and is no error for a container that is not stopped. Kinds:
+	// KindNotFound, KindInternal: the container is of no use.
+	Resume(ctx context.Context, id kiln.ContainerID) error
+}
+
 // Detacher is what a driver adds that can take a package out of an instance's code cache again. Without it packages stay
 // until their instance ends.
 type Detacher interface {
@@ -69,6 +81,7 @@ type Detacher interface {
 // Checker is what a driver adds that can look at its instances from outside (R46).
 type Checker interface {
 	// Check gives what of an instance is there and of no use: the instance alone, or those of its containers of which
-	// nothing is asked. It wakes no guest and blocks for no more than a look. An unknown id gives nothing.
+	// nothing is asked. A container that was paused is of use. It wakes no guest and blocks for no more than a look. An
+	// unknown id gives nothing.
 	Check(ctx context.Context, id kiln.InstanceID) []kiln.Exit
 }

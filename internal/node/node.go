@@ -7,7 +7,8 @@
 //
 // Package pool calls everything but Execute, which package invoke calls with a container it leases. All methods may be
 // called at once. There is one lock, mu, over the table of instances and their code caches, and the gate's own, never taken
-// together. Neither is held while the driver or the cache works.
+// together. Neither is held while the driver or the cache works. A lock for each container that was ever paused orders its
+// pauses; it alone is held while the driver works, which for those takes microseconds.
 package node
 
 import (
@@ -73,6 +74,7 @@ type Node struct {
 	places    map[kiln.ContainerID]kiln.InstanceID // the instance of each container; guarded by mu
 	uses      uint64                               // packages let go so far, which orders them; guarded by mu
 	fresh     map[kiln.ContainerID]*kiln.Binding   // bindings of containers started afresh, until bound; guarded by mu
+	pauses    map[kiln.ContainerID]*pauses         // of containers that were ever paused; guarded by mu
 }
 
 // New makes a node over a driver.
@@ -89,6 +91,7 @@ func New(config Config) *Node {
 		instances: make(map[kiln.InstanceID]*instance),
 		places:    make(map[kiln.ContainerID]kiln.InstanceID),
 		fresh:     make(map[kiln.ContainerID]*kiln.Binding),
+		pauses:    make(map[kiln.ContainerID]*pauses),
 	}
 }
 
@@ -270,6 +273,7 @@ func (n *Node) DeleteInstance(ctx context.Context, id kiln.InstanceID) error {
 	if in != nil {
 		for container := range in.containers {
 			delete(n.places, container)
+			delete(n.pauses, container)
 		}
 	}
 	n.mu.Unlock()
@@ -294,6 +298,7 @@ func (n *Node) leave(ctx context.Context, id kiln.ContainerID) {
 	n.mu.Lock()
 	instance := n.places[id]
 	delete(n.places, id)
+	delete(n.pauses, id)
 	n.mu.Unlock()
 	n.let(ctx, instance, id, true)
 }

@@ -55,12 +55,20 @@ func newFleet(p *Pool, config FleetConfig) *fleet {
 		drained: make(chan struct{}), empty: make(chan struct{}), kick: make(chan struct{}, 1),
 		deletes: make(chan struct{}, deletesMax),
 		manager: manager.New(manager.Config{
-			Fleet: config.Name, Node: n.ID(), Settings: config.Settings,
+			Fleet: config.Name, Node: n.ID(), Settings: can(n, config.Settings),
 			NewInstance: n.NewInstanceID, NewContainer: n.NewContainerID,
 		}),
 	}
 	f.remove = sync.OnceFunc(func() { close(f.removed) })
 	return f
+}
+
+// can takes out of settings what the node's driver cannot do.
+func can(n *node.Node, s manager.Settings) manager.Settings {
+	if !n.Capabilities().Pause {
+		s.PauseAfter = 0
+	}
+	return s
 }
 
 // request steps a new request; true when it was delivered or refused at once.
@@ -250,6 +258,10 @@ func (f *fleet) perform(ctx, work context.Context, a *manager.Action) {
 		init, err := n.BindContainer(ctx, *bindOf(a))
 		f.failed(ctx, a, "container was not bound", err)
 		f.step(manager.Event{Kind: manager.Bound, Container: a.Container, Init: init, Err: err})
+	case manager.Pause:
+		err := n.PauseContainer(ctx, a.Container, a.Pauses)
+		f.failed(ctx, a, "container was not paused", err)
+		f.step(manager.Event{Kind: manager.Paused, Container: a.Container, Pauses: a.Pauses, Err: err})
 	case manager.Hasten:
 		n.Hasten(a.Instance, a.Container)
 	case manager.DeleteContainer:

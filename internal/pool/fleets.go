@@ -250,6 +250,7 @@ func (p *Pool) Change(id FleetID, change func(*manager.Settings)) error {
 	defer f.mu.Unlock()
 	settings := f.manager.Settings()
 	change(&settings)
+	settings = can(f.pool.config.Node, settings)
 	f.stepLocked(manager.Event{Kind: manager.Changed, Settings: &settings}, nil)
 	return nil
 }

@@ -55,7 +55,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			one(c.instances, g.instances[state], string(state.Pool()), state.String())
 		}
 		for _, state := range []kiln.ContainerState{kiln.ContainerPreparing, kiln.ContainerPrepared, kiln.ContainerBinding,
-			kiln.ContainerIdle, kiln.ContainerBusy, kiln.ContainerDraining} {
+			kiln.ContainerIdle, kiln.ContainerPaused, kiln.ContainerBusy, kiln.ContainerDraining} {
 			one(c.containers, g.containers[state], state.String())
 		}
 		one(c.waiting, g.waiting)

@@ -160,10 +160,17 @@ func (p *Pool) Acquire(ctx context.Context, need Need) (Lease, error) {
 			return Lease{}, p.abandon(ctx, f, w)
 		}
 	}
-	lease, err := f.lease(&w.request), w.request.Err
+	lease, resume, err := f.lease(&w.request), w.request.Resume, w.request.Err
 	p.recycle(w)
 	if err != nil {
 		return Lease{}, err
+	}
+	if resume > 0 {
+		if err := p.config.Node.ResumeContainer(ctx, lease.Container, resume); err != nil {
+			p.config.Logger.Warn("container was not resumed", "container", lease.Container, "error", err)
+			f.step(manager.Event{Kind: manager.Ended, Container: lease.Container, RequestID: need.RequestID, Lost: true, Unused: true})
+			return p.Acquire(ctx, need) // of the containers there are, each time one less
+		}
 	}
 	return lease, nil
 }
@@ -174,7 +181,8 @@ func (p *Pool) abandon(ctx context.Context, f *fleet, w *waiter) error {
 	select {
 	case <-w.done:
 		if r := &w.request; r.Err == nil && r.Init.Failure == nil {
-			f.step(manager.Event{Kind: manager.Ended, Container: r.Container, RequestID: r.ID, Unused: true})
+			lost := r.Resume > 0 && p.config.Node.ResumeContainer(context.WithoutCancel(ctx), r.Container, r.Resume) != nil
+			f.step(manager.Event{Kind: manager.Ended, Container: r.Container, RequestID: r.ID, Lost: lost, Unused: true})
 		}
 	default:
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -353,9 +354,18 @@ func killBelow(dir string) int {
 	for _, pid := range pids {
 		_ = unix.Kill(pid, unix.SIGKILL) // gone already is as good
 	}
-	// A frozen process takes no signal until it is thawed.
-	_ = os.WriteFile(filepath.Join(dir, "freezer.state"), []byte("THAWED"), 0)
+	thawBelow(dir)
 	return len(pids)
+}
+
+// thawBelow lets what is frozen in a cgroup directory of v1 and below run on: a frozen process takes no signal until then.
+func thawBelow(dir string) {
+	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error { // what goes away meanwhile needs no thaw
+		if err == nil && e.IsDir() {
+			_ = os.WriteFile(filepath.Join(path, "freezer.state"), []byte("THAWED"), 0)
+		}
+		return nil
+	})
 }
 
 // remove takes a cgroup directory away in every hierarchy.

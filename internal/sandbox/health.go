@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"kiln"
 )
 
 // Stopped reports whether the process was stopped by a signal or a tracer: it is there and runs nothing. One read of a
@@ -39,12 +41,47 @@ func (g *Group) Fault() string {
 	return ""
 }
 
-// Thaw lets what is frozen in the cgroup run on, so that it can end. One that is not frozen, or gone, is left as it is.
-func (g *Group) Thaw() {
-	dir := g.Path("freezer")
-	if g.tree.v2 {
-		_ = os.WriteFile(filepath.Join(dir, "cgroup.freeze"), []byte("0"), 0)
-		return
+// Freeze stops what is in the cgroup and below: nothing of it runs until Thaw. A process in the middle of a system call, or
+// one whose processor limit is used up, rests a moment later.
+func (g *Group) Freeze() error {
+	if err := g.freezer(freezing); err != nil {
+		return kiln.Wrap(kiln.KindInternal, "sandbox: freeze cgroup", "cannot freeze a cgroup", err)
 	}
-	_ = os.WriteFile(filepath.Join(dir, "freezer.state"), []byte("THAWED"), 0)
+	return nil
 }
+
+// Thaw lets what is frozen in the cgroup run on. One that is not frozen is left as it is; one that is gone is an error.
+func (g *Group) Thaw() error {
+	if err := g.freezer(thawing); err != nil {
+		return kiln.Wrap(kiln.KindInternal, "sandbox: thaw cgroup", "cannot thaw a cgroup", err)
+	}
+	return nil
+}
+
+// freezerWord is what the freezer is told, on v1 and on v2.
+type freezerWord struct{ v1, v2 string }
+
+var (
+	freezing = freezerWord{"FROZEN", "1"} // never written
+	thawing  = freezerWord{"THAWED", "0"} // never written
+)
+
+// freezer writes a word to the cgroup's freezer. It is on a request's path: one open, one write.
+func (g *Group) freezer(w freezerWord) error {
+	path, word := filepath.Join(g.Path("freezer"), "freezer.state"), w.v1
+	if g.tree.v2 {
+		path, word = filepath.Join(g.Path(""), "cgroup.freeze"), w.v2
+	}
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte(word)); err != nil {
+		return &os.PathError{Op: "write", Path: path, Err: err}
+	}
+	return nil
+}
+
+// CanFreeze reports whether the machine's cgroups can be frozen.
+func (t *Tree) CanFreeze() bool { return t.v2 || t.roots["freezer"] != "" }

@@ -243,7 +243,7 @@ func (s *server) openPools(ctx context.Context) (err error) {
 func (s *server) settings() manager.Settings {
 	set := manager.Settings{
 		InstancesMax: s.cfg.InstancesMax, Shapes: s.cfg.InstancesShapes, AllowanceMiB: s.cfg.InstancesAllowance,
-		RetentionContainer: s.cfg.RetentionContainer, RetentionInstance: s.cfg.RetentionInstance,
+		PauseAfter: s.cfg.PauseAfter, RetentionContainer: s.cfg.RetentionContainer, RetentionInstance: s.cfg.RetentionInstance,
 		WaitMax: s.cfg.WaitMax, WaitingMax: s.cfg.WaitRequests, Capacity: s.cfg.capacity(),
 	}
 	for _, r := range s.images.List() {

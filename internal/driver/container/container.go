@@ -2,7 +2,8 @@
 
 // Package container is the driver that runs functions in Linux containers on the node itself: an instance is a cgroup
 // with a shape, a container is an OCI container (crun, or runc) inside it, with its own user, process, mount, network,
-// IPC and host-name namespaces. It implements node.Driver and node.Resizer.
+// IPC and host-name namespaces. It implements node.Driver, node.Resizer, node.Detacher,
+// node.Checker and node.Pauser.
 //
 // It is not for placement, code storage or the choice of what to run: node calls it, and nobody else does. The OCI
 // runtime is a launcher only and has no say after the start: cgroups, mounts, network, watching and removal are ours.
@@ -184,7 +185,7 @@ func (d *Driver) sweep(ctx context.Context) error {
 
 // Capabilities says what this driver can do here.
 func (d *Driver) Capabilities() kiln.Capabilities {
-	return kiln.Capabilities{Name: "container", Isolated: true, Limits: true, Resize: true, Notes: d.notes}
+	return kiln.Capabilities{Name: "container", Isolated: true, Limits: true, Resize: true, Pause: d.tree.CanFreeze(), Notes: d.notes}
 }
 
 // Close ends every instance and leaves nothing behind. Blocks until all is gone.

@@ -49,6 +49,7 @@ type container struct {
 	tasks    sync.WaitGroup
 	exited   chan struct{} // closed when the watcher has told everyone; nil when there is none
 	live     atomic.Bool   // CreateContainer has returned it
+	pauses   atomic.Uint64 // how often it was paused and resumed, together: odd while it is paused
 	code     bool          // the code is mounted; written by creation or the one BindContainer
 }
 

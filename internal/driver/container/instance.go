@@ -193,7 +193,7 @@ func (d *Driver) endInstance(ctx context.Context, i *instance) error {
 		containers = append(containers, c)
 	}
 	i.mu.Unlock()
-	i.group.Thaw() // what is frozen does not end
+	_ = i.group.Thaw() // what is frozen does not end
 	errs := make([]error, len(containers))
 	var ending sync.WaitGroup
 	for n, c := range containers {

@@ -148,10 +148,15 @@ func TestServer(t *testing.T) {
 	}
 	h := newHarness(t, dir)
 	i := h.newInstance(t)
-	for range 3 { // what they execute keeps them alive without their server
+	for n := range 3 { // what they execute keeps them alive without their server
 		id := h.running(t, i.ID, binding(os.Getenv("KILN_TEST_PACKAGE")))
 		go h.Execute(t.Context(), id, &kiln.Delivery{RequestID: "r", Payload: []byte(`{"do":"hang"}`), Deadline: time.Now().Add(time.Hour)})
 		waitFor(t, "the execution", func() bool { return !h.container(id).session.Idle() })
+		if n == 1 { // a frozen process takes no signal
+			if err := h.Pause(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	fmt.Println("up", h.stage.Name)
 	for { // launches go on until it is killed in the middle of one
@@ -267,7 +272,7 @@ func TestFifty(t *testing.T) {
 func TestProbe(t *testing.T) {
 	needContainers(t)
 	capabilities, err := Probe(t.Context())
-	if err != nil || !capabilities.Isolated || !capabilities.Limits || !capabilities.Resize {
+	if err != nil || !capabilities.Isolated || !capabilities.Limits || !capabilities.Resize || !capabilities.Pause {
 		t.Fatalf("%+v %v", capabilities, err)
 	}
 	for _, n := range capabilities.Notes {

@@ -324,6 +324,92 @@ func resize(b *bench) {
 	}
 }
 
+// rested is how long a paused container is watched for signs of life: several periods of a processor limit.
+const rested = 500 * time.Millisecond
+
+// pause: what runs in the background of an idle container stands still while it is paused and goes on afterwards; a paused
+// container is not taken for a broken one, executes once it is resumed, and is deleted without a trace, alone or with its
+// instance; or the driver says that it cannot.
+func pause(b *bench) {
+	p, ok := b.Driver.(node.Pauser)
+	can := b.Driver.Capabilities().Pause
+	if can && !ok {
+		b.Fatal("Capabilities.Pause without node.Pauser")
+	}
+	i := b.instance()
+	dir := b.compiled(i, "one")
+	c := b.ready(i, dir)
+	if !can {
+		if ok && p.Pause(b.Context(), c) == nil {
+			b.Error("paused without Capabilities.Pause")
+		}
+		return
+	}
+	b.execute(c, `{"do":"tick"}`, patience)
+	for range 2 { // what was resumed can be paused again
+		standStill(b, p, i, c)
+	}
+	if got := b.info(c); got.Count != 2 || got.Constant != "one" {
+		b.Errorf("resumed: %+v", got)
+	}
+	if err := p.Pause(b.Context(), "c-0"); kiln.KindOf(err) != kiln.KindNotFound {
+		b.Errorf("pause unknown: %v", err)
+	}
+	if err := p.Resume(b.Context(), "c-0"); kiln.KindOf(err) != kiln.KindNotFound {
+		b.Errorf("resume unknown: %v", err)
+	}
+	for _, id := range []kiln.ContainerID{c, b.ready(i, dir)} { // the second goes with its instance
+		if err := p.Pause(b.Context(), id); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := b.Driver.DeleteContainer(b.Context(), c); err != nil {
+		b.Error(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.exits) != 0 {
+		b.Errorf("a pause was told as an exit: %+v", b.exits)
+	}
+}
+
+// standStill pauses a container that writes ticks in the background, twice, and resumes it, twice, and wants none between.
+func standStill(b *bench, p node.Pauser, i kiln.InstanceID, c kiln.ContainerID) {
+	b.Helper()
+	count := func() int { return bytes.Count(b.written[c], []byte("tick\n")) }
+	ticks := func() int {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return count()
+	}
+	for range 2 {
+		if err := p.Pause(b.Context(), c); err != nil {
+			b.Fatal(err)
+		}
+	}
+	begin, still := time.Now(), -1
+	for still != ticks() { // it may rest only in the next period of its processor limit
+		if still = ticks(); time.Since(begin) > patience {
+			b.Fatalf("still running after %s", patience)
+		}
+		<-time.After(rested)
+	}
+	if check, ok := b.Driver.(node.Checker); ok {
+		if sick := check.Check(b.Context(), i); len(sick) > 0 {
+			b.Errorf("a paused container is taken for a broken one: %+v", sick)
+		}
+	}
+	if <-time.After(rested); ticks() != still {
+		b.Error("it ran while it was paused")
+	}
+	for range 2 {
+		if err := p.Resume(b.Context(), c); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.eventually("a tick", func() bool { return count() > still })
+}
+
 // detach: a package no container uses can be taken out, so that its folder can go, and brought back; another in use is not
 // touched by that, nor are unknown names a failure; or the driver is no Detacher.
 func detach(b *bench) {

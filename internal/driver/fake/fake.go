@@ -38,6 +38,9 @@ type Config struct {
 	Start  func(kiln.ContainerSpec) error
 	// Delete fails the deletion of an instance or a container, which then stays as it is.
 	Delete func(kiln.InstanceID, kiln.ContainerID) error
+	// Pause and Resume fail the pausing of a container and its end.
+	Pause  func(kiln.ContainerID) error
+	Resume func(kiln.ContainerID) error
 	// Bind is the function's own initialisation; BindError fails the step itself.
 	Bind      func(context.Context, *Guest, kiln.Binding) kiln.InitResult
 	BindError func(kiln.ContainerID) error
@@ -63,6 +66,29 @@ type Guest struct {
 // Print writes to the container's standard output.
 func (g *Guest) Print(s string) { g.writeOutput([]byte(s)) }
 
+// Runs waits while the container is paused, as all that runs in it does, and says whether it has not ended: what the code
+// does in the background asks it before each step.
+func (g *Guest) Runs() bool {
+	d := g.driver
+	for {
+		d.mu.Lock()
+		c := d.containers[g.ID]
+		if c == nil || c.ctx.Err() != nil {
+			d.mu.Unlock()
+			return false
+		}
+		resumed := c.resumed
+		d.mu.Unlock()
+		if resumed == nil {
+			return true
+		}
+		select {
+		case <-resumed:
+		case <-c.ctx.Done():
+		}
+	}
+}
+
 // Exit ends the container's process with a status, as the code itself may.
 func (g *Guest) Exit(status string, memory bool) { g.driver.Kill(g.ID, status, memory) }
 
@@ -83,12 +109,13 @@ type instance struct {
 }
 
 type container struct {
-	guest  Guest
-	ctx    context.Context // ended by Kill and by deletion
-	bound  bool
-	busy   bool
-	exit   *kiln.Exit
-	leases sync.WaitGroup // calls under way
+	guest   Guest
+	ctx     context.Context // ended by Kill and by deletion
+	bound   bool
+	busy    bool
+	exit    *kiln.Exit
+	resumed chan struct{}  // closed when it is resumed; nil while it is not paused
+	leases  sync.WaitGroup // calls under way
 }
 
 // errExited and errDeleted are the causes a container's context ends with.
@@ -299,6 +326,9 @@ func (d *Driver) Execute(ctx context.Context, id kiln.ContainerID, e *kiln.Deliv
 		d.mu.Unlock()
 		return undelivered(f)
 	}
+	if c.resumed != nil {
+		panic(fmt.Sprintf("fake: container %s is asked to execute %s while it is paused", id, e.RequestID))
+	}
 	c.busy = true
 	c.guest.Executions++
 	d.mu.Unlock()
@@ -337,6 +367,56 @@ func (d *Driver) handle(ctx context.Context, c *container, e *kiln.Delivery) kil
 		a.Payload = a.Failure.Payload
 	}
 	return a
+}
+
+// Pause stops a container: its code's Runs waits. One that executes is a mistake of the caller's.
+func (d *Driver) Pause(_ context.Context, id kiln.ContainerID) error {
+	if d.c.Pause != nil {
+		if err := d.c.Pause(id); err != nil {
+			return err
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.containers[id]
+	if c == nil {
+		return kiln.Errorf(kiln.KindNotFound, "fake: pause", "no container %s", id)
+	}
+	if c.busy {
+		panic(fmt.Sprintf("fake: container %s is paused while it executes", id))
+	}
+	if c.resumed == nil {
+		c.resumed = make(chan struct{})
+	}
+	return nil
+}
+
+// Resume lets a container run on.
+func (d *Driver) Resume(_ context.Context, id kiln.ContainerID) error {
+	if d.c.Resume != nil {
+		if err := d.c.Resume(id); err != nil {
+			return err
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.containers[id]
+	if c == nil {
+		return kiln.Errorf(kiln.KindNotFound, "fake: resume", "no container %s", id)
+	}
+	if c.resumed != nil {
+		close(c.resumed)
+		c.resumed = nil
+	}
+	return nil
+}
+
+// Paused says whether a container is paused.
+func (d *Driver) Paused(id kiln.ContainerID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.containers[id]
+	return c != nil && c.resumed != nil
 }
 
 // DeleteContainer ends a container, which takes DeleteTime.

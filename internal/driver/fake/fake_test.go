@@ -18,7 +18,7 @@ import (
 // The fake keeps the contract that the real drivers keep. Its guest is the suite's program, played in memory.
 func TestContract(t *testing.T) {
 	drivertest.Run(t, func(t *testing.T, h drivertest.Hooks) drivertest.Subject {
-		d := New(Config{Capabilities: kiln.Capabilities{Notes: []string{"nothing runs"}}, Exited: h.Exited, Output: h.Output, Bind: initialise, Handle: guest})
+		d := New(Config{Capabilities: kiln.Capabilities{Pause: true, Notes: []string{"nothing runs"}}, Exited: h.Exited, Output: h.Output, Bind: initialise, Handle: guest})
 		return drivertest.Subject{Driver: d, Runtimes: []kiln.Runtime{{Name: "provided", Kind: kiln.RuntimeProvided}}, Left: func() []string {
 			if i, c, _ := d.Alive(); i+c > 0 {
 				return []string{fmt.Sprint(i, c)}
@@ -52,6 +52,13 @@ func guest(ctx context.Context, g *Guest, d *kiln.Delivery) ([]byte, *kiln.Failu
 		maps.Copy(env, g.Binding.Environment)
 		b, _ := json.Marshal(map[string]any{"count": g.Executions, "constant": string(constant), "env": env})
 		return b, nil
+	case "tick":
+		go func() {
+			for g.Runs() {
+				g.Print("tick\n")
+				time.Sleep(5 * time.Millisecond)
+			}
+		}()
 	case "print":
 		for range c.N / 100 {
 			g.Print(strings.Repeat("x", 99) + "\n")

@@ -63,6 +63,7 @@ func (d *Driver) Capabilities() kiln.Capabilities {
 		"NO ISOLATION: functions are ordinary processes of the user who runs Kiln; they can read each other's files and memory, and yours.",
 		"NO LIMITS: memory, processor, disk and processes of a function are not bounded.",
 		"Functions have the machine's network; code is not at /var/task but where LAMBDA_TASK_ROOT says.",
+		"NO PAUSE: what a function leaves running in the background goes on between its executions.",
 		"A process that starts a session of its own may outlive its container.",
 	}}
 }

@@ -77,6 +77,13 @@ func handle(event []byte, n int) []byte {
 		panic(c.Arg)
 	case "sleep":
 		time.Sleep(time.Duration(c.N) * time.Millisecond)
+	case "tick":
+		go func() {
+			for {
+				fmt.Println("tick")
+				time.Sleep(5 * time.Millisecond)
+			}
+		}()
 	case "spawn":
 		exec.Command("/bin/sleep", "1000").Start()
 		time.Sleep(time.Duration(c.N) * time.Millisecond)
