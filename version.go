@@ -2,6 +2,7 @@ package kiln
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -42,6 +43,23 @@ func (v *Version) ID() VersionID {
 
 // Slots is how many executions at once one container of the version is given: what is declared, within MaxConcurrency.
 func (v *Version) Slots() int { return min(max(v.Concurrency, 1), MaxConcurrency) }
+
+// StartsFresh reports whether the version needs a container started for it alone: variables of its own act only when a
+// process starts, and a prepared interpreter has started. What a compiled package brings is started at binding anyway.
+func (v *Version) StartsFresh() bool {
+	if strings.HasPrefix(v.Runtime, "provided") {
+		return false
+	}
+	for name := range v.Environment {
+		switch {
+		case strings.HasPrefix(name, "LD_"), strings.HasPrefix(name, "PYTHON"), strings.HasPrefix(name, "MALLOC_"),
+			strings.HasPrefix(name, "LC_"), name == "LANG", name == "NODE_OPTIONS", name == "NODE_EXTRA_CA_CERTS",
+			strings.HasPrefix(name, "UV_"), name == "GLIBC_TUNABLES", name == "OPENSSL_CONF", name == "SSL_CERT_FILE":
+			return true
+		}
+	}
+	return false
+}
 
 // Timeout is the most one execution may take.
 func (v *Version) Timeout() time.Duration { return time.Duration(v.TimeoutMillis) * time.Millisecond }

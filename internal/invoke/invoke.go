@@ -245,7 +245,7 @@ func (v *Invoker) dismiss(version *kiln.Version, grant admission.Grant) {
 // seen by the code is another container tried.
 func (v *Invoker) execute(ctx context.Context, req *Request, version *kiln.Version, memory int, res *Result) error {
 	rec := &res.Record
-	need := pool.Need{RequestID: req.ID, Version: version, MemoryMiB: memory, Fresh: startsFresh(version)}
+	need := pool.Need{RequestID: req.ID, Version: version, MemoryMiB: memory, Fresh: version.StartsFresh()}
 	for range tries {
 		lease, err := v.cfg.Pool.Acquire(ctx, need)
 		if err != nil {
@@ -344,23 +344,6 @@ func (v *Invoker) refused(rec *kiln.Record, err error) {
 	}
 	rec.Times.Answered.Time = time.Now()
 	v.cfg.Ledger.Append(rec)
-}
-
-// startsFresh reports whether a version needs a container started for it alone: variables of its own act only when a
-// process starts, and a prepared interpreter has started. What a compiled package brings is started at binding anyway.
-func startsFresh(version *kiln.Version) bool {
-	if strings.HasPrefix(version.Runtime, "provided") {
-		return false
-	}
-	for name := range version.Environment {
-		switch {
-		case strings.HasPrefix(name, "LD_"), strings.HasPrefix(name, "PYTHON"), strings.HasPrefix(name, "MALLOC_"),
-			strings.HasPrefix(name, "LC_"), name == "LANG", name == "NODE_OPTIONS", name == "NODE_EXTRA_CA_CERTS",
-			strings.HasPrefix(name, "UV_"), name == "GLIBC_TUNABLES", name == "OPENSSL_CONF", name == "SSL_CERT_FILE":
-			return true
-		}
-	}
-	return false
 }
 
 // ofRequest gives a failed initialisation as the request that waited for it sees it: AWS names the request in what the

@@ -14,24 +14,25 @@ const reasonWaited = "container that holds the version came free sooner than a s
 
 // container is one container, from the decision to prepare it until nothing of it is left.
 type container struct {
-	place   placement.Container
-	in      *instance
-	state   kiln.ContainerState
-	fresh   bool
-	group   *group // whose version it holds or will hold; nil while it is a spare
-	start   *start // that waits for it
-	amounts kiln.Amounts
-	pid     int
-	began   time.Time   // of preparing, then of binding
-	since   time.Time   // idle since
-	running []execution // its executions, the first begun first: at most the group's slots
-	spent   bool        // lost with one of its executions: the others end in it, no further one begins
-	pauses  uint64      // how often it was to be paused
-	resume  uint64      // the pause to take back before it can execute; 0 for none
-	left    int         // how often its deletion failed
-	exited  bool        // it ended by itself; its executions or its start are still to answer
-	timer   timer
-	busy    link[*container]
+	place    placement.Container
+	in       *instance
+	state    kiln.ContainerState
+	fresh    bool
+	group    *group // whose version it holds or will hold; nil while it is a spare
+	start    *start // that waits for it
+	amounts  kiln.Amounts
+	pid      int
+	began    time.Time   // of preparing, then of binding
+	since    time.Time   // idle since
+	running  []execution // its executions, the first begun first: at most the group's slots
+	spent    bool        // lost with one of its executions: the others end in it, no further one begins
+	pauses   uint64      // how often it was to be paused
+	promised bool        // it is one of its group's promise
+	resume   uint64      // the pause to take back before it can execute; 0 for none
+	left     int         // how often its deletion failed
+	exited   bool        // it ended by itself; its executions or its start are still to answer
+	timer    timer
+	busy     link[*container]
 }
 
 // execution is one under way in a container.
@@ -227,6 +228,10 @@ func (m *Manager) serve(now time.Time, c *container, r *Request) {
 	}
 	c.running = append(c.running, execution{r.ID, now})
 	g.executing++
+	if p := g.promise; p != nil {
+		r.Provisioned = c.promised
+		p.used(c.promised)
+	}
 	if g.slots > 1 {
 		g.offer(c)
 	}
@@ -242,10 +247,12 @@ func (m *Manager) serve(now time.Time, c *container, r *Request) {
 // idle keeps a container for the next request, for its retention.
 func (m *Manager) idle(now time.Time, c *container) {
 	c.since = now
-	c.group.code.Idle(&c.place)
-	if at := m.agesAt(c); c.timer.index == 0 || c.timer.at.After(at) {
-		m.timers.set(&c.timer, at)
+	if c.promised {
+		c.group.promise.idle.Idle(&c.place)
+	} else {
+		c.group.code.Idle(&c.place)
 	}
+	m.age(c)
 }
 
 // resting says whether a container is idle, paused or not: nothing is asked of it.
@@ -253,13 +260,18 @@ func (c *container) resting() bool {
 	return c.state == kiln.ContainerIdle || c.state == kiln.ContainerPaused
 }
 
-// agesAt is when a resting container is to be looked at next: to pause it, or to let it go.
-func (m *Manager) agesAt(c *container) time.Time {
-	at := c.since.Add(m.retention.Container(c.group.version))
+// age has a resting container looked at when it is to be paused or let go.
+func (m *Manager) age(c *container) {
+	var at time.Time
+	if !c.promised {
+		at = c.since.Add(m.retention.Container(c.group.version))
+	}
 	if m.pausable(c) {
 		at = earlier(at, c.since.Add(m.settings.PauseAfter))
 	}
-	return at
+	if !at.IsZero() && (c.timer.index == 0 || c.timer.at.After(at)) {
+		m.timers.set(&c.timer, at)
+	}
 }
 
 // aged pauses a container that was idle for a while, and lets go one that was so for its retention; one that could not be
@@ -272,11 +284,11 @@ func (m *Manager) aged(now time.Time, c *container) {
 	if !c.resting() {
 		return // idle sets the timer again
 	}
-	if until := c.since.Add(m.retention.Container(c.group.version)); now.Before(until) {
+	if until := c.since.Add(m.retention.Container(c.group.version)); c.promised || now.Before(until) {
 		if m.pausable(c) && !now.Before(c.since.Add(m.settings.PauseAfter)) {
 			m.pause(c)
 		}
-		m.timers.set(&c.timer, m.agesAt(c))
+		m.age(c)
 		return
 	}
 	m.deleteContainer(now, c, kiln.EventContainerTerminate, "idle for longer than retention.container")
@@ -295,6 +307,9 @@ func (m *Manager) deleteContainer(now time.Time, c *container, kind kiln.EventKi
 func (m *Manager) buryContainer(now time.Time, c *container, kind kiln.EventKind, cause string) {
 	busy := c.state == kiln.ContainerBusy
 	c.place.Take()
+	if c.promised {
+		m.release(c)
+	}
 	m.timers.stop(&c.timer)
 	m.moveContainer(c, kiln.ContainerGone)
 	var request kiln.RequestID

@@ -25,6 +25,7 @@ const (
 	Asked                           // Instance or Container, Cause: the operator wants it deleted
 	Drain                           // Instance, Cause: take no new work, end when idle
 	Forget                          // Version: it will not be asked for again
+	Promised                        // Request (its first part), Count: so many containers are provisioned for its version
 	Changed                         // Settings
 	Tick                            // a time asked for with Wake has come
 	Refusing                        // Cause: take no new requests, told why, and boot nothing for the pools
@@ -51,6 +52,7 @@ type Event struct {
 	Version   kiln.VersionID
 	Settings  *Settings
 	Pauses    uint64
+	Count     int
 }
 
 // ActionKind says what is to be done.
@@ -60,7 +62,7 @@ type ActionKind uint8
 const (
 	Boot            ActionKind = iota + 1 // Instance, Configuration, AllowanceMiB, Urgent → Booted
 	Prepare                               // Container, Instance, Configuration, Urgent; Version, Amounts with Fresh → Prepared
-	Bind                                  // Container, Instance, Configuration, Version, Amounts, RequestID, Cause → Bound
+	Bind                                  // Container, Instance, Configuration, Version, Amounts, RequestID, Cause, Provisioned → Bound
 	Hasten                                // Instance or Container: a request waits for it now
 	Pause                                 // Container, Pauses → Paused
 	DeleteContainer                       // Container → Deleted or NotDeleted
@@ -88,6 +90,7 @@ type Action struct {
 	At            time.Time
 	Event         kiln.Event
 	Pauses        uint64 // which of the container's pauses, from 1
+	Provisioned   bool
 }
 
 // Request is one request for a container. The shell makes it and fills the first part; the manager fills the second
@@ -112,7 +115,9 @@ type Request struct {
 	Init kiln.InitResult
 	// Resume, unless 0, is the pause of the container that is to be taken back before it can execute.
 	Resume uint64
-	Err    error
+	// Provisioned is true when the container was promised.
+	Provisioned bool
+	Err         error
 
 	group    *group // while it waits
 	previous *Request

@@ -40,6 +40,8 @@ type group struct {
 	open    placement.Code   // the busy ones with a place free, where a container has more than one
 	slots   int              // executions at once in one container
 
+	promise *promise // provisioned concurrency; nil for none
+
 	busy        list[*container] // executing, the longest so first
 	executing   int              // executions in them
 	starts      []*start         // under way, oldest first
@@ -64,8 +66,7 @@ func (g *group) link() *link[*group] { return &g.links }
 
 // requested takes a new request: an idle container at once, or a place in the line.
 func (m *Manager) requested(now time.Time, r *Request) {
-	v := r.Version
-	key := code{version{v.Account, v.Function, v.Number, v.Revision}, r.MemoryMiB}
+	key := keyOf(r)
 	g := m.groups[key]
 	if m.refusing || m.halted {
 		m.refuse(r, kiln.Errorf(kiln.KindUnavailable, "manager: acquire", "%s", m.refusal))
@@ -78,7 +79,7 @@ func (m *Manager) requested(now time.Time, r *Request) {
 			m.serve(now, c.Holder.(*container), r)
 			return
 		}
-		if c := g.code.First(); c != nil {
+		if c := g.next(); c != nil {
 			r.Path, r.Choice = kiln.PathContainer, kiln.Choice{Reason: placement.ReasonIdle}
 			m.serve(now, c.Holder.(*container), r)
 			return
@@ -101,6 +102,22 @@ func (m *Manager) requested(now time.Time, r *Request) {
 	r.blocked = g.busy.count == 0
 	m.enqueue(now, g, r)
 	m.decide(now, g)
+}
+
+// keyOf is what a request asks for.
+func keyOf(r *Request) code {
+	v := r.Version
+	return code{version{v.Account, v.Function, v.Number, v.Revision}, r.MemoryMiB}
+}
+
+// next gives the idle container for the next request: one that was promised, or the most recently used; nil for none.
+func (g *group) next() *placement.Container {
+	if p := g.promise; p != nil {
+		if c := p.idle.First(); c != nil {
+			return c
+		}
+	}
+	return g.code.First()
 }
 
 // cancelled takes back a request whose caller no longer waits. Its start goes on: the next one profits.
@@ -133,7 +150,7 @@ func (m *Manager) newGroup(key code, r *Request, shape kiln.Shape) *group {
 
 // settle puts a group that neither runs nor waits among the dormant, and forgets the longest so, or a forgotten one.
 func (m *Manager) settle(g *group) {
-	if g.code.Bound > 0 || g.count > 0 || len(g.starts) > 0 || m.groups[g.key] != g {
+	if g.code.Bound > 0 || g.count > 0 || g.promise != nil || len(g.starts) > 0 || m.groups[g.key] != g {
 		return
 	}
 	m.dormant.push(g)
@@ -250,7 +267,7 @@ func (m *Manager) decide(now time.Time, g *group) {
 			g.decideAt = now.Add(g.pause)
 			break
 		}
-		m.begin(now, g, choice, expected)
+		m.begin(now, &start{group: g, request: g.first.ID, expected: expected}, choice)
 	}
 	if !stuck {
 		m.unstick(g)

@@ -23,6 +23,7 @@ type instance struct {
 	claims     []*start   // starts that wait for the boot
 	active     int        // executions and starts
 	bound      int        // containers that hold a version and are not gone
+	promised   int        // of them, those of a promise: the instance is not ended to save room
 	packages   map[kiln.Digest]bool
 	failures   int
 	left       int  // how often its deletion failed
@@ -128,10 +129,11 @@ func (m *Manager) assign(now time.Time, in *instance) {
 	}
 	m.moveInstance(in, kiln.InstanceAssigned)
 	var request kiln.RequestID
+	purpose := forRequest
 	if len(in.claims) > 0 {
-		request = in.claims[0].request
+		request, purpose = in.claims[0].request, in.claims[0].purpose
 	}
-	m.tell(now, kiln.EventInstanceAssign, "taken for the account's request", in, nil, request)
+	m.tell(now, kiln.EventInstanceAssign, causesAssign[purpose], in, nil, request)
 	claims := in.claims
 	in.claims = nil
 	for _, s := range claims {
@@ -271,6 +273,7 @@ func (m *Manager) removeInstance(now time.Time, in *instance) {
 		m.deleting--
 	}
 	m.reconsider(now)
+	m.fulfilAll(now)
 	m.refill(now)
 }
 

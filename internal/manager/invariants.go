@@ -43,7 +43,7 @@ func (m *Manager) Invariants() error {
 }
 
 func (m *Manager) instanceInvariants(in *instance) error {
-	given, active, bound := 0, 0, 0
+	given, active, bound, promised := 0, 0, 0, 0
 	for _, c := range in.containers {
 		given += c.amounts.MemoryMiB
 		if m.containers[c.place.ID] != c {
@@ -51,6 +51,9 @@ func (m *Manager) instanceInvariants(in *instance) error {
 		}
 		if c.state == kiln.ContainerGone {
 			continue
+		}
+		if c.promised {
+			promised++
 		}
 		if c.group != nil {
 			bound++
@@ -82,6 +85,8 @@ func (m *Manager) instanceInvariants(in *instance) error {
 		return nil
 	case active != in.active:
 		return fmt.Errorf("%d executions and starts, %d counted", active, in.active)
+	case promised != in.promised:
+		return fmt.Errorf("%d containers promised, %d counted", promised, in.promised)
 	case bound != in.bound:
 		return fmt.Errorf("%d containers bound, %d counted", bound, in.bound)
 	case in.place.State == kiln.InstanceWarm && (in.place.Account != "" || bound > 0):
@@ -121,8 +126,8 @@ func (m *Manager) groupInvariants(g *group) error {
 	switch {
 	case bound != g.code.Bound:
 		return fmt.Errorf("%d containers, %d counted", bound, g.code.Bound)
-	case idle != g.code.Len():
-		return fmt.Errorf("%d idle containers, %d listed", idle, g.code.Len())
+	case g.promise == nil && idle != g.code.Len(), g.promise != nil && idle != g.code.Len()+g.promise.idle.Len():
+		return fmt.Errorf("%d idle containers, %d listed, promise %+v", idle, g.code.Len(), g.promise)
 	case busy != g.busy.count:
 		return fmt.Errorf("%d busy containers, %d listed", busy, g.busy.count)
 	case executing != g.executing:
@@ -136,7 +141,45 @@ func (m *Manager) groupInvariants(g *group) error {
 	case count > 0 && g.again.index == 0:
 		return fmt.Errorf("%d requests wait for nothing", count)
 	}
+	if err := m.promiseInvariants(g); err != nil {
+		return err
+	}
 	return m.starving(g)
+}
+
+// promiseInvariants says that a promise is miscounted, or not kept though nothing is to come that would.
+func (m *Manager) promiseInvariants(g *group) error {
+	given, ready, idle := 0, 0, 0
+	for _, c := range m.containers {
+		if c.group != g || !c.promised {
+			continue
+		}
+		given++
+		if c.resting() || c.state == kiln.ContainerBusy {
+			ready++
+		}
+		if c.resting() {
+			idle++
+		}
+	}
+	for _, s := range g.starts {
+		if s.container == nil && s.purpose == forPromise {
+			given++
+		}
+	}
+	p := g.promise
+	if p == nil {
+		p = &promise{}
+	}
+	switch {
+	case given != p.given || ready != p.ready || idle != p.idle.Len():
+		return fmt.Errorf("promise has %d, %d ready, %d idle; %d, %d, %d counted", given, ready, idle, p.given, p.ready, p.idle.Len())
+	case given > p.count:
+		return fmt.Errorf("promise of %d has %d", p.count, given)
+	case given < p.count && p.again.index == 0 && !m.refusing && !m.halted:
+		return fmt.Errorf("promise of %d has %d and waits for nothing", p.count, given)
+	}
+	return nil
 }
 
 // starving says that a request waits although nothing is on its way for it and there is room.

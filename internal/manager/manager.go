@@ -62,7 +62,9 @@ type Manager struct {
 	waiting  list[*group]         // with waiting requests, in the order they began to wait
 	lined    int                  // requests that wait, in all groups
 	blocked  int                  // groups that found neither room nor place
-	dropped  bool                 // a start or a busy container was lost in this step: who waited for it needs another
+	dropped  bool                 // a start or a busy container was lost in this step, or a promise made one: who waits is decided again
+	promises []*promise           // in the order they were made
+	owing    bool                 // one of them lost a container in this step
 	deleting int                  // instances being deleted
 	stuck    int                  // instances whose deletion failed, to be tried again
 
@@ -148,6 +150,8 @@ func (m *Manager) Step(now time.Time, e Event) []Action {
 		}
 	case Forget:
 		m.forget(now, e.Version)
+	case Promised:
+		m.promised(now, e.Request, e.Count)
 	case Changed:
 		m.change(*e.Settings)
 		m.capacity.Tick(now)
@@ -160,19 +164,31 @@ func (m *Manager) Step(now time.Time, e Event) []Action {
 	case Halted:
 		m.halt(e.Cause)
 	case Resumed:
-		m.halted = false
+		m.halted, m.owing = false, true
 		m.refill(now)
 	case Stopped:
 		m.stop(now)
 	default:
 		panic(fmt.Sprintf("manager: unknown event %d", e.Kind))
 	}
-	if m.dropped {
-		m.dropped = false
-		m.reconsider(now)
-	}
+	m.catchUp(now)
 	m.ask(now)
 	return m.actions
+}
+
+// catchUp sees to those for whom something was lost in this step: requests that wait, then promises, then requests that may
+// share what was made for a promise.
+func (m *Manager) catchUp(now time.Time) {
+	for range 2 {
+		if m.dropped {
+			m.dropped = false
+			m.reconsider(now)
+		}
+		if m.owing {
+			m.owing = false
+			m.fulfilAll(now)
+		}
+	}
 }
 
 // tick fires what is due.
@@ -248,6 +264,10 @@ func (m *Manager) stop(now time.Time) {
 func (m *Manager) forget(now time.Time, id kiln.VersionID) {
 	for _, g := range slices.Clone(m.versions[parse(id)]) {
 		g.forgotten = true
+		if p := g.promise; p != nil {
+			p.count = 0
+			m.fulfil(now, p)
+		}
 		for c := g.code.First(); c != nil; c = g.code.First() {
 			m.deleteContainer(now, c.Holder.(*container), kiln.EventContainerTerminate, "version superseded or deleted")
 		}

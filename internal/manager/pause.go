@@ -41,8 +41,9 @@ func (m *Manager) unpause(c *container, r *Request) {
 	}
 }
 
+// earlier gives the earlier of two times; zero is none.
 func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}
 	return a

@@ -29,6 +29,7 @@ type model struct {
 	refused    int
 	wake       time.Time
 	calm       bool // nothing fails any more
+	kept       int  // containers promised at the end
 	most       int  // executions at once in one container
 	pools      map[kiln.InstanceID]kiln.Pool
 	limit      int
@@ -44,8 +45,9 @@ type modelContainer struct {
 	memory   int
 	requests map[kiln.RequestID]bool
 	lost     bool
-	paused   bool   // by the guest's own book
-	resumed  uint64 // the last pause taken back
+	promised kiln.VersionID // it was bound for a promise of this version
+	paused   bool           // by the guest's own book
+	resumed  uint64         // the last pause taken back
 }
 
 func newModel(t *testing.T, seed uint64) *model {
@@ -145,6 +147,9 @@ func (w *model) give(a Action) {
 		w.fail("code of %s on instance %s of %s", a.Version.Account, a.Instance, in.account)
 	}
 	c.memory = a.Amounts.MemoryMiB
+	if a.Provisioned {
+		c.promised = a.Version.ID()
+	}
 	sum := 0
 	for _, o := range w.containers {
 		if o.instance == a.Instance {
@@ -271,10 +276,16 @@ func (w *model) pause(a Action, err error) {
 
 func (w *model) request() {
 	w.t.Helper()
-	w.ids++
 	w.asked++
+	r := w.make()
+	w.waiting[r.ID] = r
+	w.step(Event{Kind: Requested, Request: r})
+}
+
+func (w *model) make() *Request {
+	w.ids++
 	account, function := w.r.IntN(3), w.r.IntN(4)
-	r := &Request{
+	return &Request{
 		ID: kiln.RequestID(fmt.Sprintf("r-%d", w.ids)), MemoryMiB: []int{128, 256, 500, 1024}[function],
 		Driver: "fake", Runtime: []string{"python", "node"}[function%2], Fresh: function == 3 && account == 1,
 		Version: &kiln.Version{
@@ -283,8 +294,6 @@ func (w *model) request() {
 			Concurrency: []int{0, 4, 1, 2}[function],
 		},
 	}
-	w.waiting[r.ID] = r
-	w.step(Event{Kind: Requested, Request: r})
 }
 
 // end ends an execution; which, the seed says.
@@ -325,7 +334,10 @@ func (w *model) disturb() {
 	w.t.Helper()
 	containers, _ := w.m.ContainerPage(&Mark{}, nil)
 	instances, _ := w.m.InstancePage(&Mark{}, nil)
-	switch kind := w.r.IntN(8); {
+	switch kind := w.r.IntN(9); {
+	case kind == 8:
+		r := w.make()
+		w.step(Event{Kind: Promised, Request: r, Count: w.r.IntN(4)})
 	case kind == 7 && len(instances) > 0:
 		in := instances[w.r.IntN(len(instances))]
 		w.step(Event{Kind: Detached, Instance: in.ID, Package: kiln.Digest(fmt.Sprint("package", w.r.IntN(4)))})
@@ -408,6 +420,7 @@ func (w *model) finish() {
 		case len(w.waiting) > 0:
 			w.pass(50 * time.Millisecond)
 		default:
+			w.promisesKept()
 			w.step(Event{Kind: Stopped})
 			for range 3 { // what could not be deleted is tried again
 				for len(w.todo) > 0 {
@@ -420,6 +433,33 @@ func (w *model) finish() {
 		}
 	}
 	w.fail("%d requests wait, %d execute for ever", len(w.waiting), len(w.executing))
+}
+
+// promisesKept gives the manager a while in which nothing fails, and then counts the containers that were made for promises
+// and are still there. Only a want of room excuses (R36).
+func (w *model) promisesKept() {
+	w.t.Helper()
+	for range 100 {
+		w.pass(time.Second)
+		for n := 0; len(w.todo) > 0; n++ {
+			if n > 1000 {
+				w.fail("things go on without end: %+v", w.todo)
+			}
+			w.act()
+		}
+	}
+	for _, p := range w.m.Promises() {
+		there := 0
+		for _, c := range w.containers {
+			if c.promised == p.Version.ID() && c.memory >= p.MemoryMiB && !c.lost {
+				there++
+			}
+		}
+		if there < p.Requested && kiln.KindOf(p.Err) != kiln.KindThrottled && kiln.KindOf(p.Err) != kiln.KindInvalid {
+			w.fail("promise %+v: %d containers are there", p, there)
+		}
+		w.kept += p.Requested
+	}
 }
 
 func (w *model) balance() {

@@ -18,7 +18,7 @@ func (m *Manager) makeRoom(now time.Time, g *group) {
 		return
 	}
 	for in := range m.resting.all() {
-		if in.place.State == kiln.InstanceAssigned {
+		if in.place.State == kiln.InstanceAssigned && in.promised == 0 {
 			m.deleteInstance(now, in, kiln.EventInstanceTerminate, "idle, and its room is needed")
 			return
 		}
@@ -44,7 +44,7 @@ func (m *Manager) reclaim(now time.Time, g *group) bool {
 		if free := m.reclaimable(in); in.place.FreeMiB+free < g.need.MemoryMiB {
 			continue
 		}
-		m.release(now, in, g.need.MemoryMiB)
+		m.clear(now, in, g.need.MemoryMiB)
 		return true
 	}
 	return false
@@ -54,22 +54,22 @@ func (m *Manager) reclaim(now time.Time, g *group) bool {
 func (m *Manager) reclaimable(in *instance) int {
 	free := 0
 	for _, c := range in.containers {
-		if c.resting() || c.state == kiln.ContainerGone {
+		if c.resting() && !c.promised || c.state == kiln.ContainerGone {
 			free += c.amounts.MemoryMiB
 		}
 	}
 	return free
 }
 
-// release deletes idle containers, the longest so first, until memoryMiB will be free.
-func (m *Manager) release(now time.Time, in *instance, memoryMiB int) {
+// clear deletes idle containers, the longest so first, until memoryMiB will be free.
+func (m *Manager) clear(now time.Time, in *instance, memoryMiB int) {
 	coming := in.place.FreeMiB
 	var idle []*container
 	for _, c := range in.containers {
 		switch {
 		case c.state == kiln.ContainerGone:
 			coming += c.amounts.MemoryMiB
-		case c.resting():
+		case c.resting() && !c.promised:
 			idle = append(idle, c)
 		}
 	}

@@ -24,20 +24,38 @@ type start struct {
 	amounts   kiln.Amounts
 	path      kiln.Path
 	choice    kiln.Choice
-	request   kiln.RequestID // it was made for
+	purpose   purpose
+	request   kiln.RequestID // it was made for; empty when for none
 	expected  time.Duration  // by its costs
 	began     time.Time
 }
 
-// begin starts a container at the place chosen.
-func (m *Manager) begin(now time.Time, g *group, choice placement.Choice, expected time.Duration) {
-	s := &start{
-		group: g, path: choice.Path, choice: kiln.Choice{Reason: choice.Reason, Passed: choice.Passed},
-		request: g.first.ID, expected: expected, began: now,
-	}
+// purpose is what a start is made for.
+type purpose uint8
+
+const (
+	forRequest purpose = iota
+	forLoad            // a request is due
+	forPromise         // provisioned concurrency
+)
+
+// What is told of an instance made, an instance assigned and a container made, for each purpose.
+var (
+	causesInstance  = [...]string{"a request found no place", "code that is due found no place", "provisioned concurrency found no place"}            // never written
+	causesAssign    = [...]string{"taken for the account's request", "taken for the account's code that is due", "taken for provisioned concurrency"} // never written
+	causesContainer = [...]string{"a request needs it", "loaded before its next request is due", "provisioned concurrency"}                           // never written
+)
+
+// begin starts a container at the place chosen; s says for whom and why.
+func (m *Manager) begin(now time.Time, s *start, choice placement.Choice) {
+	g := s.group
+	s.path, s.choice, s.began = choice.Path, kiln.Choice{Reason: choice.Reason, Passed: choice.Passed}, now
 	s.choice.Passed[0] = int32(g.code.Bound)
+	if s.purpose == forPromise {
+		g.promise.given++
+	}
 	if choice.Instance == nil {
-		s.in = m.newInstance(now, choice.Configuration, g.need.Account, "a request found no place", s.request)
+		s.in = m.newInstance(now, choice.Configuration, g.need.Account, causesInstance[s.purpose], s.request)
 	} else {
 		s.in = choice.Instance.Holder.(*instance)
 	}
@@ -78,7 +96,7 @@ func (m *Manager) proceed(now time.Time, s *start) {
 	g, in := s.group, s.in
 	c := in.spare
 	if g.fresh || c == nil {
-		c = m.makeContainer(now, in, "a request needs it", s.request)
+		c = m.makeContainer(now, in, causesContainer[s.purpose], s.request)
 		c.fresh = g.fresh
 		m.adopt(s, c)
 		a := Action{
@@ -86,7 +104,7 @@ func (m *Manager) proceed(now time.Time, s *start) {
 			Configuration: in.place.Configuration, RequestID: s.request,
 		}
 		if c.fresh {
-			a.Fresh, a.Version, a.Amounts = true, g.version, c.amounts
+			a.Fresh, a.Version, a.Amounts, a.Provisioned = true, g.version, c.amounts, c.promised
 		}
 		m.do(a)
 		return
@@ -105,6 +123,9 @@ func (m *Manager) adopt(s *start, c *container) {
 	s.container, c.start, c.group, c.amounts = c, s, s.group, s.amounts
 	s.group.code.Bound++
 	s.in.bound++
+	if s.purpose == forPromise {
+		c.keep()
+	}
 }
 
 // bind tells a prepared container its version.
@@ -114,6 +135,7 @@ func (m *Manager) bind(now time.Time, s *start, c *container) {
 	m.do(Action{
 		Kind: Bind, Container: c.place.ID, Instance: c.in.place.ID, Configuration: c.in.place.Configuration,
 		Version: s.group.version, Amounts: c.amounts, RequestID: s.request, Cause: s.choice.Reason,
+		Provisioned: c.promised,
 	})
 }
 
@@ -148,6 +170,10 @@ func (m *Manager) bound(now time.Time, e Event) {
 		return
 	}
 	m.moveContainer(c, kiln.ContainerIdle)
+	if c.promised {
+		g.promise.ready++
+		g.promise.fails, g.promise.cause = 0, nil
+	}
 	if g.first != nil {
 		m.serveBound(now, c, s, e.Init)
 	} else if g.forgotten || in.place.State == kiln.InstanceDraining {
@@ -182,6 +208,9 @@ func (m *Manager) initFailed(now time.Time, c *container, s *start, init kiln.In
 		g.leave(m, r)
 		m.do(Action{Kind: Deliver, Request: r})
 	}
+	if c.promised {
+		m.delay(now, g.promise, kiln.Errorf(kiln.KindInvalid, "manager: provision", "The function's initialisation failed: %s", init.Failure.Type))
+	}
 	m.deleteContainer(now, c, kiln.EventContainerFail, "the function's initialisation failed")
 	m.calmer(now, c.in)
 	m.decide(now, g)
@@ -199,6 +228,9 @@ func (m *Manager) keepSpare(now time.Time, in *instance) {
 func (m *Manager) startFailed(now time.Time, s *start, err error) {
 	m.dropStart(now, s)
 	g := s.group
+	if s.purpose == forPromise && g.promise != nil {
+		m.delay(now, g.promise, err)
+	}
 	g.notBefore = now.Add(min(backoffFirst<<min(g.failures, 20), backoffMax))
 	g.failures++
 	kind := kiln.KindOf(err)
@@ -214,6 +246,10 @@ func (m *Manager) startFailed(now time.Time, s *start, err error) {
 func (m *Manager) dropStart(now time.Time, s *start) {
 	s.group.starts = slices.DeleteFunc(s.group.starts, func(o *start) bool { return o == s })
 	if s.container == nil { // otherwise the container gives its room back when it is gone
+		if s.purpose == forPromise {
+			s.group.promise.given--
+			m.owing = true
+		}
 		s.in.give(-s.amounts.MemoryMiB)
 		m.index.Update(&s.in.place)
 	}

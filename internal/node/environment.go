@@ -45,6 +45,9 @@ func (n *Node) environment(runtime kiln.Runtime, b *Bind, now time.Time) map[str
 		"LD_LIBRARY_PATH":                 "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
 		"TZ":                              ":UTC",
 	}
+	if b.Provisioned {
+		env["AWS_LAMBDA_INITIALIZATION_TYPE"] = "provisioned-concurrency"
+	}
 	if runtime.Kind == kiln.RuntimeProvided {
 		// A compiled Go function cannot see its cgroup; without this it would run as many threads as the node has
 		// processors and be held back by its own limit.

@@ -211,6 +211,8 @@ type Bind struct {
 	Amounts   kiln.Amounts
 	RequestID kiln.RequestID // the request it is made for, for events; may be empty
 	Cause     string         // why this place was chosen, for the event
+	// Provisioned tells the function that it is initialised before a request asks for it.
+	Provisioned bool
 }
 
 // BindContainer brings the package to the node and into the instance where it is not there yet, and binds the container.

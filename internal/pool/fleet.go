@@ -329,7 +329,7 @@ func (f *fleet) delete(work context.Context, a *manager.Action, try func() error
 func bindOf(a *manager.Action) *node.Bind {
 	return &node.Bind{
 		Container: a.Container, Instance: a.Instance, Runtime: a.Configuration.Runtime,
-		Version: a.Version, Amounts: a.Amounts, RequestID: a.RequestID, Cause: a.Cause,
+		Version: a.Version, Amounts: a.Amounts, RequestID: a.RequestID, Cause: a.Cause, Provisioned: a.Provisioned,
 	}
 }
 
@@ -338,6 +338,6 @@ func (f *fleet) lease(r *manager.Request) Lease {
 	return Lease{
 		RequestID: r.ID, Container: r.Container, Instance: r.Instance, Node: f.pool.config.Node.ID(), Fleet: f.id.Name,
 		Driver: r.Configuration.Driver, Runtime: r.Configuration.Runtime,
-		Path: r.Path, Choice: r.Choice, Amounts: r.Amounts, Init: r.Init, fleet: f,
+		Path: r.Path, Choice: r.Choice, Amounts: r.Amounts, Init: r.Init, Provisioned: r.Provisioned, fleet: f,
 	}
 }

@@ -88,9 +88,15 @@ func (p *Pool) all() []*fleet { return p.fleets.Load().list }
 // find gives a fleet, nil when there is none of this name.
 func (p *Pool) find(id FleetID) *fleet { return p.fleets.Load().byID[id] }
 
-// route gives the fleet that serves a request. KindUnavailable when the one it belongs to is not there.
+// route gives the fleet that serves a request: the one that keeps a promise of its version, or whichever it belongs to.
+// KindUnavailable when the one it belongs to is not there.
 func (p *Pool) route(need Need) (*fleet, error) {
 	all := p.fleets.Load()
+	if pinned := p.pinned.Load(); pinned != nil {
+		if f := (*pinned)[promisedBy(need.Version)]; f != nil {
+			return f, nil
+		}
+	}
 	if p.config.Route == nil {
 		return all.list[0], nil
 	}
@@ -152,6 +158,7 @@ func (p *Pool) end() {
 func (p *Pool) drop(gone *fleet) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.unpin(gone)
 	if all := p.fleets.Load(); all.list[0] != gone {
 		p.fleets.Store(all.without(gone))
 	}

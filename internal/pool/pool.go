@@ -10,7 +10,7 @@
 // assignment is told before anything is fetched for it. A request that finds an idle container needs none of that.
 //
 // Which fleets there are may change at any time (fleets.go). Who reads the list takes no lock: it is replaced, never
-// changed. Pool.mu orders those who replace it; within it nothing is locked.
+// changed. Pool.mu orders those who replace it, and promises; within it a fleet's lock may be taken, never the other way.
 package pool
 
 import (
@@ -68,6 +68,8 @@ type Lease struct {
 	// Init is the function's own initialisation when this request waited for it: Duration is 0 otherwise. When Failure is
 	// set the container is of no use and the lease is already given back.
 	Init kiln.InitResult
+	// Provisioned is true when the container was promised.
+	Provisioned bool
 
 	fleet *fleet
 }
@@ -84,6 +86,8 @@ type Pool struct {
 	mu     sync.Mutex
 	unrun  []*fleet // guarded by mu: added, and not run yet
 	ending bool     // guarded by mu: no fleet may be added any more
+
+	pinned atomic.Pointer[map[promised]*fleet] // what versions' promises are kept by; nil while there is none; written with mu held
 }
 
 // waiter is one Acquire under way.

@@ -233,10 +233,20 @@ func (s *server) openPools(ctx context.Context) (err error) {
 	})
 	s.provisioning = provisioning.New(provisioning.Config{
 		Registry: s.registry, Executing: s.invoker.Executing, Logger: s.log.With("room", "provisioning"),
-		Promise:  func(*kiln.Version, int) {},
-		Promised: func(kiln.VersionID) provisioning.Ready { return provisioning.Ready{} },
+		Promise: s.provision,
+		Promised: func(id kiln.VersionID) provisioning.Ready {
+			p := s.pool.Provisioned(id)
+			return provisioning.Ready{Allocated: p.Allocated, Available: p.Available, Failure: p.Failure}
+		},
 	})
 	return nil
+}
+
+// provision tells the pools what of a version was promised.
+func (s *server) provision(version *kiln.Version, containers int) {
+	if err := s.pool.Provision(version, containers); err != nil {
+		s.log.Error("containers not provisioned", "account", version.Account, "function", version.Function, "version", version.Number, "error", err)
+	}
 }
 
 // settings gives the fleet's settings: every runtime found is kept warm in the first shape.
