@@ -42,6 +42,7 @@ func (a *app) simulateCommand() *cobra.Command {
 	flags.StringSliceVar(&o.Policies, "policy", []string{"all"}, "the policies, by name, with commas; all for all")
 	flags.BoolVar(&o.Frontier, "frontier", false, "each policy at its operating points, from little idle memory to much")
 	flags.BoolVar(&o.Shift, "shift", false, "turn each copy of a function that stands for several by a time of its own")
+	flags.IntVar(&o.Folds, "folds", 0, "fit kiln's own policy in so many parts, each function scored by the one that was not shown it; 0 for the shipped one")
 	flags.Uint64Var(&o.Seed, "seed", 1, "what all chance comes from")
 	return c
 }

@@ -31,7 +31,11 @@ func paper(t *trace.Trace, p policy.Policy) *tally {
 	total := &tally{apps: make(map[string]*appTally)}
 	for i := range t.Functions {
 		f := &t.Functions[i]
-		cold, idle := paperFunction(p.Keeper(f), f, t.Minutes)
+		k := p.Keeper(f)
+		if ours, is := p.(policy.Kiln); is {
+			k = ours.KeeperAt(i)
+		}
+		cold, idle := paperFunction(k, f, t.Minutes)
 		total.add(f, cold, idle)
 	}
 	if cells, is := p.(policy.StemCells); is { // ready all the time; each a unit

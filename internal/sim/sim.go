@@ -12,8 +12,10 @@ import (
 	"slices"
 
 	"kiln"
+	"kiln/internal/retention"
 	"kiln/internal/sim/policy"
 	"kiln/internal/trace"
+	"kiln/internal/train"
 )
 
 // The modes.
@@ -84,7 +86,7 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 	if o.Shift {
 		o.Trace = o.Trace.Expanded(o.Seed, true)
 	}
-	points, err := o.points()
+	points, err := o.points(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -130,16 +132,23 @@ func (o *Options) system(ctx context.Context, points []policy.Policy) ([]Result,
 }
 
 // points gives the policies asked for, each at its operating points.
-func (o *Options) points() ([]policy.Policy, error) {
+func (o *Options) points(ctx context.Context) ([]policy.Policy, error) {
 	names := o.Policies
 	if slices.Contains(names, "all") {
 		names = policy.Names()
+	}
+	fitted, err := o.fit(ctx)
+	if err != nil {
+		return nil, err
 	}
 	var points []policy.Policy
 	for _, name := range names {
 		p, err := policy.Parse(name)
 		if err != nil {
 			return nil, err
+		}
+		if ours, is := p.(policy.Kiln); is {
+			p = ours.With(fitted)
 		}
 		if o.Frontier {
 			points = append(points, policy.Frontier(p)...)
@@ -148,4 +157,15 @@ func (o *Options) points() ([]policy.Policy, error) {
 		}
 	}
 	return points, nil
+}
+
+// fit gives the tables Kiln's own policy decides by: the shipped one or, with folds, one for each that was not shown the
+// functions it decides about.
+func (o *Options) fit(ctx context.Context) (*policy.Fitted, error) {
+	if o.Folds < 2 {
+		shipped, err := retention.Shipped()
+		return &policy.Fitted{Tables: []*retention.Table{shipped}}, err
+	}
+	tables, of, err := train.Crossed(ctx, o.Trace, o.Folds, train.Options{Seed: o.Seed})
+	return &policy.Fitted{Tables: tables, Of: of}, err
 }

@@ -9,17 +9,37 @@ import (
 
 // Kiln is Kiln's own policy, the very code that runs live, in paper mode: each function is one unit of a GB.
 type Kiln struct {
-	Worth float64
-	Model *retention.Learned
+	Worth  float64
+	fitted *Fitted
 }
 
-// NewKiln makes the policy at a worth of a cold start in GB-seconds; 0 for the usual one.
-func NewKiln(worth float64) Kiln {
-	if worth == 0 {
-		worth = retention.DefaultWorth
-	}
-	return Kiln{worth, retention.NewLearned(retention.Settings{Worth: worth})}
+// Fitted are the tables of the learned hazard, and which of them each function of the trace is decided by.
+type Fitted struct {
+	Tables []*retention.Table
+	Of     []int // by function; nil: the first decides about all
 }
+
+// NewKiln makes the policy at a worth of a cold start in GB-seconds, 0 for the usual one.
+func NewKiln(worth float64, fitted *Fitted) Kiln {
+	if worth == 0 {
+		worth = PaperWorth
+	}
+	return Kiln{worth, fitted}
+}
+
+// Table gives the table that decides about the function at an index of the trace; nil when none was fitted.
+func (p Kiln) Table(index int) *retention.Table {
+	switch {
+	case p.fitted == nil:
+		return nil
+	case p.fitted.Of == nil:
+		return p.fitted.Tables[0]
+	}
+	return p.fitted.Tables[p.fitted.Of[index]]
+}
+
+// With gives the policy with fitted tables.
+func (p Kiln) With(fitted *Fitted) Kiln { return Kiln{p.Worth, fitted} }
 
 // Name is kiln.
 func (p Kiln) Name() string { return "kiln" }
@@ -27,8 +47,16 @@ func (p Kiln) Name() string { return "kiln" }
 // Value is the worth of a cold start avoided, in GB-seconds.
 func (p Kiln) Value() float64 { return p.Worth }
 
-// Keeper makes the history of one function.
-func (p Kiln) Keeper(*trace.Function) Keeper { return &kilns{policy: p.Model} }
+// Keeper makes the history of one function, decided about by the first table.
+func (p Kiln) Keeper(*trace.Function) Keeper { return p.KeeperAt(0) }
+
+// KeeperAt is Keeper for the function at an index of the trace.
+func (p Kiln) KeeperAt(index int) Keeper {
+	return &kilns{policy: retention.NewLearned(retention.Settings{Table: p.Table(index), Worth: p.Worth})}
+}
+
+// PaperWorth is where the policy stands in paper mode unless told: at about the idle memory of the hybrid histogram.
+const PaperWorth = 11_000
 
 // kilnEpoch is when traces begin: midnight, so that a minute of the hour is one.
 const kilnEpoch = 1_700_006_400
@@ -56,6 +84,7 @@ func (k *kilns) Called(at time.Duration, _ int) {
 func (k *kilns) Next(at time.Duration) (Span, time.Duration) {
 	now := clock(at - time.Minute)
 	plan := k.policy.Plan(&k.history, now, paperCost())
+	k.history.Follow(plan)
 	from := at
 	switch {
 	case now.Before(k.until):

@@ -67,7 +67,7 @@ func Parse(name string) (Policy, error) {
 	}
 	switch name {
 	case "kiln":
-		return NewKiln(0), nil
+		return NewKiln(0, nil), nil
 	case "greedy-dual":
 		return GreedyDual{}, nil
 	case "knative":
@@ -98,7 +98,7 @@ func Frontier(p Policy) []Policy {
 	switch p := p.(type) {
 	case Kiln:
 		for v := 125.0; v < 70_000; v *= 1.25 { // a minute of a GB is kept at a chance of a call of 1/2 … 1/1000
-			out = append(out, NewKiln(math.Round(v)))
+			out = append(out, NewKiln(math.Round(v), p.fitted))
 		}
 	case Fixed:
 		for _, m := range []int{1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120, 150, 180, 240} {
