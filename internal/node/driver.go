@@ -14,7 +14,7 @@ import (
 // block for long; neither is called with a lock of the driver held.
 //
 // All methods may be called at once from many goroutines, for different ids; for one container they are called one at a
-// time, but DeleteContainer and DeleteInstance may come at any moment and make the others end. Errors are *kiln.Error.
+// time, Execute as many at once as its version declares (kiln.Version.Slots), but DeleteContainer and DeleteInstance may come at any moment and make the others end. Errors are *kiln.Error.
 type Driver interface {
 	// Capabilities says what this driver can do here. Does not block.
 	Capabilities() kiln.Capabilities
@@ -43,7 +43,8 @@ type Driver interface {
 	BindContainer(ctx context.Context, id kiln.ContainerID, binding kiln.Binding) (kiln.InitResult, error)
 
 	// Execute hands the event to an idle container and blocks until its answer, its end or the deadline. It never
-	// returns later than the deadline and a bounded grace; an answer that is Lost asks for DeleteContainer.
+	// returns later than the deadline and a bounded grace; an answer that is Lost asks for DeleteContainer, when the
+	// executions beside it have ended: they are answered for themselves, and nothing further begins.
 	Execute(ctx context.Context, id kiln.ContainerID, d *kiln.Delivery) kiln.Answer
 
 	// DeleteContainer ends a container and leaves nothing of it. Blocks until it is gone. May be repeated; an unknown id

@@ -55,6 +55,9 @@ func (n *Node) environment(runtime kiln.Runtime, b *Bind, now time.Time) map[str
 	} else {
 		env["AWS_EXECUTION_ENV"] = "AWS_Lambda_" + v.Runtime
 	}
+	if n := v.Slots(); n > 1 { // how AWS's runtime interface clients are told (Lambda Managed Instances)
+		env["AWS_LAMBDA_MAX_CONCURRENCY"] = strconv.Itoa(n)
+	}
 	maps.Copy(env, v.Environment)
 	return env
 }

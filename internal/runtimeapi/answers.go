@@ -166,6 +166,9 @@ func reported(outcome kiln.Outcome, header string, body []byte) *kiln.Failure {
 			kind = told.ErrorType
 		}
 	}
+	if kind == "Runtime.ExitError" && outcome == kiln.OutcomeError {
+		outcome = kiln.OutcomeCrash // of one of the runtime's processes, where it has several
+	}
 	return &kiln.Failure{Outcome: outcome, Type: kind, Payload: body}
 }
 

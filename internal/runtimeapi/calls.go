@@ -84,12 +84,16 @@ func (s *Session) handle(c *conn, r *request, direct bool) after {
 		return s.ask(c, r)
 	}
 	s.charge(c, 0)
-	return s.reply(c, pong)
+	return s.respond(c, pong)
 }
 
 // next parks a connection that asks for an event. A runtime that asks again gets the same event again.
 func (s *Session) next(c *conn, r *request) after {
 	s.mu.Lock()
+	if s.several != nil && s.state != stateInitError {
+		defer s.mu.Unlock()
+		return s.nextBeside(c)
+	}
 	switch s.state {
 	case stateStarted, stateReady, stateAnswered:
 		defer s.mu.Unlock()
@@ -141,37 +145,40 @@ func (s *Session) ask(c *conn, r *request) after {
 	return waits
 }
 
-// takeAnswer reads the answer to the current execution. The first call that names its id while it runs has it; every
-// other is refused unread.
+// takeAnswer reads the answer to an execution. The first call that names its id while it runs has it; every other is
+// refused unread.
 func (s *Session) takeAnswer(c *conn, r *request, direct bool) after {
 	desired := "InvocationResponse"
 	if r.call == callError {
 		desired = "InvocationErrorResponse"
 	}
 	s.mu.Lock()
-	d := s.current
-	known := d != nil && string(d.RequestID) == string(r.id) || d == nil && s.last != "" && string(s.last) == string(r.id)
+	to, deadline, known := s.awaits(r.id)
 	switch {
 	case !known:
+		late := s.several.isLate(r.id)
 		s.mu.Unlock()
+		if late {
+			return s.takeLate(c, r)
+		}
 		return s.refuse(c, r, refuseID)
-	case s.state != stateRunning:
-		from := s.stateName()
+	case *s.stateOf(to) != stateRunning:
+		from := nameOf(*s.stateOf(to), to)
 		s.mu.Unlock()
 		return s.refuse(c, r, refuseState(from, desired))
 	case len(r.mode) > 0 && string(r.mode) != "streaming":
 		s.mu.Unlock()
 		return s.refuse(c, r, refuseMode)
 	}
-	s.state, s.answering = stateAnswering, desired
+	*s.stateOf(to), to.answering = stateAnswering, desired
 	s.mu.Unlock()
 
 	if !direct {
-		_ = c.SetReadDeadline(d.Deadline)
+		_ = c.SetReadDeadline(deadline)
 	}
 	c.ending = r.closes
 	if r.expects && !s.write(c, proceed) {
-		s.brokeOff()
+		s.brokeOff(to)
 		return ends
 	}
 	body, err := c.readBody(r, s.c.MaxBodyBytes)
@@ -182,7 +189,7 @@ func (s *Session) takeAnswer(c *conn, r *request, direct bool) after {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return ends // Execute knows why its time is up
 	case err != nil:
-		s.brokeOff()
+		s.brokeOff(to)
 		s.send(c, refuseTruncated)
 		return ends
 	case r.call == callError:
@@ -190,7 +197,7 @@ func (s *Session) takeAnswer(c *conn, r *request, direct bool) after {
 	case c.trailerType != "":
 		a.Failure = streamed(c.trailerType, c.trailerBody)
 	}
-	s.settle(a, direct)
+	s.settle(to, a, direct)
 	if err != nil {
 		if !s.send(c, refuseTooLarge(s.c.MaxBodyBytes)) || c.ending {
 			return ends
@@ -204,32 +211,65 @@ func (s *Session) takeAnswer(c *conn, r *request, direct bool) after {
 		c.owed = true
 		return answered
 	}
-	return s.reply(c, accepted)
+	return s.respond(c, accepted)
 }
 
 // settle keeps the answer for Execute and wakes it, unless it is Execute itself that calls.
-func (s *Session) settle(a kiln.Answer, direct bool) {
+func (s *Session) settle(to *reply, a kiln.Answer, direct bool) {
 	a.End = time.Now()
 	if a.Failure != nil {
 		a.Payload = a.Failure.Payload
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current == nil || s.state != stateAnswering {
+	if to == &s.reply && s.current == nil || *s.stateOf(to) != stateAnswering {
 		return // Execute has gone meanwhile
 	}
-	s.answer, s.hasAnswer, s.state = a, true, stateAnswered
+	to.answer, to.hasAnswer = a, true
+	*s.stateOf(to) = stateAnswered
 	if !direct {
-		s.nudgeLocked()
+		s.nudgeReply(to)
 	}
 }
 
 // brokeOff notes that the answer under way will never be whole.
-func (s *Session) brokeOff() {
+func (s *Session) brokeOff(to *reply) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.brokenAt = time.Now()
+	to.brokenAt = time.Now()
+	s.nudgeReply(to)
+}
+
+// nudgeReply wakes the Execute that waits for a reply. mu is held.
+func (s *Session) nudgeReply(to *reply) {
+	if to != &s.reply {
+		token(to.wake)
+		return
+	}
 	s.nudgeLocked()
+}
+
+// awaits finds the execution that an answer names, and its deadline. mu is held.
+func (s *Session) awaits(id []byte) (to *reply, deadline time.Time, known bool) {
+	if s.several != nil {
+		x := s.several.running[kiln.RequestID(id)]
+		if x == nil {
+			return nil, time.Time{}, false
+		}
+		return x.reply, x.d.Deadline, true
+	}
+	if d := s.current; d != nil {
+		return &s.reply, d.Deadline, string(d.RequestID) == string(id)
+	}
+	return &s.reply, time.Time{}, s.last != "" && string(s.last) == string(id)
+}
+
+// stateOf is where the runtime's state with an execution is kept. mu is held.
+func (s *Session) stateOf(r *reply) *state {
+	if r == &s.reply {
+		return &s.state
+	}
+	return &r.state
 }
 
 // nudge wakes Execute or whoever waits, to look again.
@@ -276,19 +316,21 @@ func (s *Session) takeInitError(c *conn, r *request) after {
 		s.send(c, refuseTruncated)
 		return ends
 	}
-	return s.reply(c, accepted)
+	return s.respond(c, accepted)
 }
 
 // stateName gives AWS's word for the state. mu is held.
-func (s *Session) stateName() string {
-	if s.state == stateAnswering {
-		return s.answering
+func (s *Session) stateName() string { return nameOf(s.state, &s.reply) }
+
+func nameOf(at state, r *reply) string {
+	if at == stateAnswering {
+		return r.answering
 	}
-	return stateNames[s.state]
+	return stateNames[at]
 }
 
-// reply sends a whole response and goes on.
-func (s *Session) reply(c *conn, response string) after {
+// respond sends a whole response and goes on.
+func (s *Session) respond(c *conn, response string) after {
 	if !s.write(c, response) {
 		return ends
 	}

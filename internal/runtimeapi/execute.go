@@ -18,16 +18,22 @@ type execution struct {
 	s         *Session
 	ctx       context.Context // of the call; this struct does not outlive it
 	d         *kiln.Delivery
+	reply     *reply
 	begin     time.Time
 	start     time.Time // of the hand-over
 	delivered bool
 }
 
 // Execute hands one event to the container and blocks until its answer, the container's end, d.Deadline or the end of
-// ctx. One at a time: a second call meanwhile is answered Undelivered. It returns at most exitGrace after the deadline.
+// ctx. As many at a time as there are slots, one without SetSlots: a further call meanwhile is answered Undelivered. It
+// returns at most exitGrace after the deadline.
 func (s *Session) Execute(ctx context.Context, d *kiln.Delivery) kiln.Answer {
-	x := execution{s: s, ctx: ctx, d: d, begin: time.Now()}
 	s.mu.Lock()
+	if s.several != nil {
+		s.mu.Unlock()
+		return s.executeBeside(ctx, d)
+	}
+	x := execution{s: s, ctx: ctx, d: d, reply: &s.reply, begin: time.Now()}
 	if lost := s.lost || s.state < stateReady; s.current != nil || lost {
 		f := ended(d.RequestID, "The container is busy")
 		if lost {
@@ -211,17 +217,19 @@ func (x *execution) await() kiln.Answer {
 
 // verdict decides whether the execution is over, and how. mu is held.
 func (x *execution) verdict(now time.Time) (a kiln.Answer, over bool) {
-	s, id := x.s, x.d.RequestID
+	s, r, id := x.s, x.reply, x.d.RequestID
 	switch {
-	case s.hasAnswer:
-		return s.answer, true
+	case r.hasAnswer:
+		return r.answer, true
 	case s.closed:
 		a.Failure = ended(id, "The container was ended")
-	case s.exitSettled(now), s.exit != nil && !x.delivered && s.state != stateRunning:
+	case s.exitSettled(now), s.exit != nil && !x.delivered && *s.stateOf(r) != stateRunning:
 		a.Failure = exited(kiln.OutcomeCrash, id, s.exit)
 	case x.ctx.Err() != nil:
 		a.Failure = ended(id, "The execution was given up")
-	case !s.brokenAt.IsZero() && !now.Before(s.brokenAt.Add(exitGrace)):
+	case s.several != nil && s.lost && !x.delivered && r.state != stateRunning:
+		a.Failure = ended(id, "The container was lost with another execution")
+	case !r.brokenAt.IsZero() && !now.Before(r.brokenAt.Add(exitGrace)):
 		a.Failure = truncatedAnswer(id)
 	case !now.Before(x.d.Deadline):
 		a.Failure = timedOut(kiln.OutcomeTimeout, id, x.d.Deadline.Sub(x.begin))
@@ -237,7 +245,7 @@ func (x *execution) sleep() {
 	s := x.s
 	until := x.d.Deadline
 	s.mu.Lock()
-	for _, at := range [...]time.Time{s.exitAt, s.brokenAt} {
+	for _, at := range [...]time.Time{s.exitAt, x.reply.brokenAt} {
 		if at = at.Add(exitGrace); at.After(x.begin) && at.Before(until) {
 			until = at
 		}
@@ -246,7 +254,7 @@ func (x *execution) sleep() {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	select {
-	case <-s.wake:
+	case <-x.reply.wake:
 	case <-timer.C:
 	}
 }
@@ -261,8 +269,12 @@ func (x *execution) finish(a *kiln.Answer, now time.Time) {
 		a.End = now
 	}
 	s.lost = s.lost || a.Lost
-	s.last, s.current = x.d.RequestID, nil
-	s.answer, s.hasAnswer, s.again, s.brokenAt = kiln.Answer{}, false, false, time.Time{}
+	if s.several != nil {
+		s.several.leave(x, a.Lost)
+		return
+	}
+	s.last, s.current, s.again = x.d.RequestID, nil, false
+	s.reply = reply{wake: s.wake}
 	switch {
 	case a.Lost:
 	case s.parked != nil:

@@ -10,8 +10,10 @@
 // executing one; ownership goes over Session.mu and the connection's resume channel. Session.mu is the only lock and is
 // never held while reading or writing.
 //
-// Guests are hostile: each call is matched by request id to the one current execution and to its state, every size and
-// every wait has a limit, and only the one answer that is due is ever kept in memory.
+// A container whose version declares more than one execution at once (SetSlots) is served otherwise: see shared.go.
+//
+// Guests are hostile: each call is matched by request id to an execution under way and to its state, every size and every
+// wait has a limit, and only the answers that are due are ever kept in memory.
 package runtimeapi
 
 import (
@@ -79,18 +81,28 @@ type Session struct {
 	parked   *conn // its GET /next waits
 	direct   *conn // owned by Execute, which reads from it
 	current  *kiln.Delivery
+	reply    reply          // to current
 	last     kiln.RequestID // of the execution before
 	again    bool           // current was also given to a second GET /next
+	initErr  *kiln.Failure
+	exit     *kiln.Exit
+	exitAt   time.Time
+	lost     bool // nothing more can be executed
+	closed   bool // no further connections
+	// several is there when the container runs more than one execution at once; then current and parked are not used.
+	several *several
+}
+
+// reply is what has become of one execution so far. Guarded by Session.mu.
+type reply struct {
+	// state is where the runtime stands with it, in a container of several; Session.state has it otherwise.
+	state state
 	// answering is AWS's word for the kind of answer under way.
 	answering string
-	answer    kiln.Answer // of current, when hasAnswer
+	answer    kiln.Answer // when hasAnswer
 	hasAnswer bool
 	brokenAt  time.Time // when the answer under way broke off; zero if it did not
-	initErr   *kiln.Failure
-	exit      *kiln.Exit
-	exitAt    time.Time
-	lost      bool // nothing more can be executed
-	closed    bool // no further connections
+	wake      chan struct{}
 }
 
 // New makes a session that has not begun to serve.
@@ -102,8 +114,10 @@ func New(c Config) *Session {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Session{c: c, prepared: make(chan struct{}), wake: make(chan struct{}, 1), over: make(chan struct{}),
+	s := &Session{c: c, prepared: make(chan struct{}), wake: make(chan struct{}, 1), over: make(chan struct{}),
 		calls: newPace(callsPerSecond, callsBurst), arrivals: newPace(connectionsPerSecond, connectionsBurst), conns: map[*conn]struct{}{}}
+	s.reply.wake = s.wake
+	return s
 }
 
 // Serve accepts the container's connections until the listener or the session is closed. All goroutines it started have
@@ -152,6 +166,9 @@ func (s *Session) Prepared() <-chan struct{} { return s.prepared }
 func (s *Session) Idle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if m := s.several; m != nil {
+		return !s.lost && len(m.waiting) > 0 && len(m.running) < m.slots
+	}
 	return s.parked != nil && !s.lost && s.current == nil
 }
 
@@ -159,6 +176,9 @@ func (s *Session) Idle() bool {
 func (s *Session) Resting() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if m := s.several; m != nil && s.binder == nil {
+		return !s.lost && len(m.running) == 0 && (len(m.waiting) > 0 || len(s.conns) == 0)
+	}
 	return !s.lost && s.current == nil && (s.binder != nil || s.parked != nil || len(s.conns) == 0)
 }
 
@@ -283,12 +303,19 @@ func (s *Session) release() {
 		}
 	}
 	s.binder, s.parked = nil, nil
+	s.several.release()
 }
 
-// signal leaves a token for the one who waits.
+// signal leaves a token for the one who waits, or for all who do. mu is held.
 func (s *Session) signal() {
+	token(s.wake)
+	s.several.signal()
+}
+
+// token wakes who waits on a channel, or will.
+func token(wake chan struct{}) {
 	select {
-	case s.wake <- struct{}{}:
+	case wake <- struct{}{}:
 	default:
 	}
 }
@@ -297,7 +324,7 @@ func (s *Session) signal() {
 func (s *Session) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.conns) >= s.c.MaxConnections {
+	if s.closed || len(s.conns) >= s.c.MaxConnections+s.several.connections() {
 		return false
 	}
 	s.conns[c] = struct{}{}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/runtimeapi"
 	"kiln/internal/sandbox"
 	"kiln/internal/stage"
 )
@@ -29,6 +30,10 @@ func (d *Driver) BindContainer(ctx context.Context, id kiln.ContainerID, binding
 	}
 	if err := d.equip(ctx, c, binding); err != nil {
 		return kiln.InitResult{}, err
+	}
+	if v := binding.Version; v != nil && v.Slots() > 1 {
+		c.session.SetSlots(v.Slots())
+		c.shares = new(runtimeapi.Shares)
 	}
 	environment := maps.Clone(binding.Environment)
 	if environment == nil {

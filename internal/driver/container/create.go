@@ -42,7 +42,9 @@ type container struct {
 	network  *sandbox.Network
 	group    *sandbox.Group
 	meter    *sandbox.Meter
-	used     kiln.Usage // when it last became idle; of BindContainer and Execute, which come one at a time
+	used     kiln.Usage         // when it last became idle; of BindContainer and Execute, which come one at a time
+	shares   *runtimeapi.Shares // instead of used, where several executions run at once; set by BindContainer
+	reading  sync.Mutex         // keeps readings of the meter apart, where there are shares
 	process  *sandbox.Process
 	output   *stage.Output
 	stdin    *os.File // the stub's script goes here; nil for managed runtimes

@@ -3,7 +3,8 @@
 // time's and channels', so that it works in a testing/synctest bubble.
 //
 // It keeps the contract as the real drivers do and passes the same suite; it also checks its caller: it counts what is
-// alive and panics when one container is asked to execute two events at once, since that is a broken invariant of ours.
+// alive and panics when one container is asked to execute more events at once than its version declares, one unless it
+// does, since that is a broken invariant of ours.
 // Everything is safe concurrently; the one lock is never held while waiting or while calling back.
 package fake
 
@@ -57,7 +58,7 @@ type Guest struct {
 	Fresh       *kiln.Binding  // what the process saw when it started
 	Packages    []kiln.Digest  // the instance's code cache when it was bound
 	Executions  int            // how many it began, this one included
-	State       map[string]any // its memory, for the code to use; one execution at a time
+	State       map[string]any // its memory, for the code to use; one execution at a time, unless more are declared
 	driver      *Driver
 	killed      context.CancelCauseFunc
 	writeOutput func([]byte)
@@ -112,7 +113,7 @@ type container struct {
 	guest   Guest
 	ctx     context.Context // ended by Kill and by deletion
 	bound   bool
-	busy    bool
+	busy    int // executions under way
 	exit    *kiln.Exit
 	resumed chan struct{}  // closed when it is resumed; nil while it is not paused
 	leases  sync.WaitGroup // calls under way
@@ -315,7 +316,7 @@ func (d *Driver) Execute(ctx context.Context, id kiln.ContainerID, e *kiln.Deliv
 	}
 	defer c.leases.Done()
 	d.mu.Lock()
-	if c.busy {
+	if v := c.guest.Binding.Version; c.busy > 0 && (v == nil || c.busy >= v.Slots()) {
 		panic(fmt.Sprintf("fake: container %s is asked to execute %s while it executes", id, e.RequestID))
 	}
 	if c.ctx.Err() != nil || !c.bound {
@@ -329,14 +330,14 @@ func (d *Driver) Execute(ctx context.Context, id kiln.ContainerID, e *kiln.Deliv
 	if c.resumed != nil {
 		panic(fmt.Sprintf("fake: container %s is asked to execute %s while it is paused", id, e.RequestID))
 	}
-	c.busy = true
+	c.busy++
 	c.guest.Executions++
 	d.mu.Unlock()
 	a := d.handle(ctx, c, e)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c.busy = false
-	c.bound = !a.Lost
+	c.busy--
+	c.bound = c.bound && !a.Lost
 	return a
 }
 

@@ -39,7 +39,8 @@ type container struct {
 	stdin   *os.File // of a provided runtime: its binding as a script
 	output  *output
 
-	used kiln.Usage // when it last became idle; of BindContainer and Execute, which come one at a time
+	used   kiln.Usage         // when it last became idle; of BindContainer and Execute, which come one at a time
+	shares *runtimeapi.Shares // instead of used, where several executions run at once; set by BindContainer
 
 	wg   sync.WaitGroup // every goroutine of this container
 	done chan struct{}  // closed when the first process has ended

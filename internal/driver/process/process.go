@@ -17,6 +17,7 @@ import (
 	"sync"
 
 	"kiln"
+	"kiln/internal/runtimeapi"
 )
 
 // Config is what the driver is made with.
@@ -145,6 +146,10 @@ func (d *Driver) BindContainer(ctx context.Context, id kiln.ContainerID, b kiln.
 	if c == nil {
 		return kiln.InitResult{}, kiln.Errorf(kiln.KindNotFound, "process: bind container", "no container %s", id)
 	}
+	if b.Version.Slots() > 1 {
+		c.session.SetSlots(b.Version.Slots())
+		c.shares = new(runtimeapi.Shares)
+	}
 	r, err := c.bind(ctx, b)
 	c.used = usage(c.cmd.Process.Pid)
 	return r, err
@@ -156,6 +161,13 @@ func (d *Driver) Execute(ctx context.Context, id kiln.ContainerID, e *kiln.Deliv
 	if c == nil {
 		return kiln.Answer{Lost: true, Undelivered: true, Failure: &kiln.Failure{Outcome: kiln.OutcomeFailed, Type: "Sandbox.Failure",
 			Payload: []byte(`{"errorType":"Sandbox.Failure","errorMessage":"The container has ended"}`)}}
+	}
+	if c.shares != nil {
+		before := c.shares.Begin(usage(c.cmd.Process.Pid))
+		a := c.session.Execute(ctx, e)
+		c.output.drain()
+		a.Before, a.Usage = before, c.shares.End(usage(c.cmd.Process.Pid))
+		return a
 	}
 	a := c.session.Execute(ctx, e)
 	c.output.drain()

@@ -5,6 +5,9 @@
 // are AWS's. An answer and the request for the next event leave in one write: the node holds the answer's 202 back until
 // then, which saves both sides a turn. While a handler runs the connection does not keep the event loop alive, so that
 // an empty loop can be told.
+//
+// A version that declares several executions at once (AWS_LAMBDA_MAX_CONCURRENCY) has a connection for each, and their
+// handlers take turns in the one event loop.
 'use strict';
 
 const net = require('net');
@@ -19,29 +22,34 @@ const HTTP_STREAM = 'application/vnd.awslambda.http-integration-response';
 
 // ---- the link
 
-let socket;
-let rest = null; // bytes read and not yet used
-let respond = null; // takes the next response
-
+// connect opens a link: a connection that has one request under way at a time. respond takes the next response.
+//
 // What is read lands in one buffer that is used again: a stream's own buffering costs as much as all else here.
-function connect(api) {
+function connect(api, respond) {
   const at = api.lastIndexOf(':');
-  socket = net.connect({
+  const link = {
+    respond,
+    socket: null,
+    rest: null, // bytes read and not yet used
+    read: null, // takes what was read; the bytes are the buffer's, and overwritten by the next read
+    current: null, // the invocation that runs
+  };
+  link.read = (chunk) => take(link, chunk);
+  link.socket = net.connect({
     host: api.slice(0, at), port: Number(api.slice(at + 1)), noDelay: true,
     onread: {
       buffer: Buffer.allocUnsafe(65536),
-      callback: (size, buffer) => { reader(buffer.subarray(0, size)); return true; },
+      callback: (size, buffer) => { link.read(buffer.subarray(0, size)); return true; },
     },
   });
-  socket.on('end', () => process.exit(0));
-  socket.on('error', () => process.exit(1));
+  link.socket.on('end', () => process.exit(0));
+  link.socket.on('error', () => process.exit(1));
+  return link;
 }
 
-let reader = take; // takes what was read; the bytes are the buffer's, and overwritten by the next read
-
-function take(chunk) {
-  let bytes = rest === null ? chunk : Buffer.concat([rest, chunk]);
-  rest = null;
+function take(link, chunk) {
+  let bytes = link.rest === null ? chunk : Buffer.concat([link.rest, chunk]);
+  link.rest = null;
   while (bytes !== null) {
     const end = bytes.indexOf('\r\n\r\n');
     if (end < 0) break;
@@ -55,38 +63,39 @@ function take(chunk) {
     const stop = end + 4 + length;
     if (bytes.length < stop) {
       if (length > 65536) {
-        gather(Buffer.from(bytes), stop);
+        gather(link, Buffer.from(bytes), stop);
         return;
       }
       break;
     }
     const body = bytes.toString('utf8', end + 4, stop);
     bytes = bytes.length > stop ? bytes.subarray(stop) : null;
-    respond(Number(lines[0].slice(9, 12)), headers, body);
+    link.respond(Number(lines[0].slice(9, 12)), headers, body);
   }
-  if (bytes !== null) rest = Buffer.from(bytes);
+  if (bytes !== null) link.rest = Buffer.from(bytes);
 }
 
 // gather collects a large body without joining at every piece.
-function gather(first, want) {
+function gather(link, first, want) {
   const pieces = [first];
   let have = first.length;
-  reader = (chunk) => {
+  const before = link.read;
+  link.read = (chunk) => {
     pieces.push(Buffer.from(chunk));
     have += chunk.length;
     if (have < want) return;
-    reader = take;
-    take(Buffer.concat(pieces));
+    link.read = before;
+    take(link, Buffer.concat(pieces));
   };
 }
 
-function post(where, body, headers = '', then = '', done = undefined) {
+function post(link, where, body, headers = '', then = '', done = undefined) {
   const size = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
   const head = `POST ${PREFIX}${where} HTTP/1.1\r\nHost: kiln\r\n${headers}Content-Length: ${size}\r\n\r\n`;
   if (typeof body === 'string') {
-    socket.write(head + body + then, done);
+    link.socket.write(head + body + then, done);
   } else {
-    socket.write(Buffer.concat([Buffer.from(head), body, Buffer.from(then)]), done);
+    link.socket.write(Buffer.concat([Buffer.from(head), body, Buffer.from(then)]), done);
   }
 }
 
@@ -94,9 +103,15 @@ const JSON_TYPE = 'Content-Type: application/json\r\n';
 
 // ---- what is written
 
-let requestId;
+let lastId; // of the request that came last
+let store = null; // with several executions at once, tells code that runs which it belongs to
 
-function print(text) {
+// mark begins each line with the request it is of, between two separators: the node takes that off.
+function mark(text, id) {
+  return text.replace(/^(?=[^])/gm, `\x1e${id}\x1e`);
+}
+
+function printAll(text) {
   const bytes = Buffer.from(text);
   for (let at = 0; at < bytes.length;) {
     try {
@@ -115,6 +130,9 @@ function setUpConsole() {
   const json = process.env.AWS_LAMBDA_LOG_FORMAT === 'JSON';
   const write = (level) => (...args) => {
     if (LEVELS[level] < least) return;
+    const about = store === null ? undefined : store.getStore();
+    const requestId = about === undefined ? lastId : about.id;
+    const print = (text) => printAll(about === undefined ? text : mark(text, about.id));
     const timestamp = new Date().toISOString();
     if (!json) {
       print(`${timestamp}\t${requestId}\t${level}\t${util.format(...args)}\n`);
@@ -295,7 +313,7 @@ function responseStream(finish) {
 // ---- the loop
 
 let handler;
-let current = null; // the invocation that runs: { id, finish, whenEmpty }
+let links = []; // one, or one for each execution at once
 
 // fixed is what of every context is the same; the environment is slow to ask.
 let fixed;
@@ -340,20 +358,21 @@ function serialize(result) {
 
 // end answers the invocation, once, and asks for the next event in the same write.
 function end(invocation, where, body, headers) {
-  if (current !== invocation) return;
-  current = null;
-  socket.ref();
-  post(`invocation/${invocation.id}/${where}`, body, headers, NEXT);
+  const link = invocation.link;
+  if (link.current !== invocation) return;
+  link.current = null;
+  link.socket.ref();
+  post(link, `invocation/${invocation.id}/${where}`, body, headers, NEXT);
 }
 
 function fail(invocation, error) {
-  if (current !== invocation) return;
+  if (invocation.link.current !== invocation) return;
   console.error('Invoke Error', logged(error));
   end(invocation, 'error', JSON.stringify(told(error)), typeHeader(error));
 }
 
 function succeed(invocation, result) {
-  if (current !== invocation) return;
+  if (invocation.link.current !== invocation) return;
   let body;
   try {
     body = serialize(result);
@@ -364,21 +383,30 @@ function succeed(invocation, result) {
   end(invocation, 'response', body, JSON_TYPE);
 }
 
-function invoke(headers, body) {
-  requestId = headers['lambda-runtime-aws-request-id'];
+function invoke(link, headers, body) {
+  const requestId = headers['lambda-runtime-aws-request-id'];
+  lastId = requestId;
   const trace = headers['lambda-runtime-trace-id'];
+  const invocation = { id: requestId, link, settled: false, empty: null, waits: null, callback: null };
+  link.current = invocation;
+  if (store !== null) {
+    store.run({ id: requestId, values: { [KEYS.REQUEST_ID]: requestId, [KEYS.X_RAY_TRACE_ID]: trace } }, run, invocation, headers, body);
+    return;
+  }
   if (trace) process.env._X_AMZN_TRACE_ID = trace;
   else delete process.env._X_AMZN_TRACE_ID;
-  const invocation = { id: requestId, settled: false, empty: null, waits: null, callback: null };
-  current = invocation;
-  socket.unref();
+  link.socket.unref();
+  run(invocation, headers, body);
+}
+
+function run(invocation, headers, body) {
   // An empty event loop without an answer is an answer of null, unless the callback left one to be given then.
   invocation.empty = () => succeed(invocation, null);
   invocation.callback = (error, result) => {
     if (invocation.settled) return;
     invocation.settled = true;
     const give = error !== undefined && error !== null ? () => fail(invocation, error) : () => succeed(invocation, result);
-    if (invocation.waits.yes) invocation.empty = give;
+    if (invocation.waits.yes && store === null) invocation.empty = give;
     else give();
   };
   try {
@@ -407,12 +435,51 @@ function die(error, text, code) {
   dying = true;
   console.error(text, logged(error));
   const leave = () => process.exit(code);
-  socket.ref();
   setTimeout(leave, 1000);
-  respond = leave;
-  if (current) post(`invocation/${current.id}/error`, JSON.stringify(told(error)), typeHeader(error));
-  else if (handler === undefined) post('init/error', JSON.stringify(told(error)), typeHeader(error));
-  else leave();
+  const ending = links.filter((link) => link.current);
+  if (ending.length === 0 && handler === undefined) {
+    const link = links[0];
+    link.socket.ref();
+    link.respond = leave;
+    post(link, 'init/error', JSON.stringify(told(error)), typeHeader(error));
+    return;
+  }
+  let left = ending.length; // what ends the process ends all that run in it
+  if (left === 0) leave();
+  for (const link of ending) {
+    link.socket.ref();
+    link.respond = () => { if (--left === 0) leave(); };
+    post(link, `invocation/${link.current.id}/error`, JSON.stringify(told(error)), typeHeader(error));
+  }
+}
+
+// What AWS's library of that name (@aws/lambda-invoke-store) looks for, where several executions run at once.
+const KEYS = {
+  REQUEST_ID: Symbol.for('_AWS_LAMBDA_REQUEST_ID'),
+  X_RAY_TRACE_ID: Symbol.for('_AWS_LAMBDA_X_RAY_TRACE_ID'),
+  TENANT_ID: Symbol.for('_AWS_LAMBDA_TENANT_ID'),
+};
+
+function provideStore() {
+  const { AsyncLocalStorage } = require('async_hooks');
+  store = new AsyncLocalStorage();
+  const values = () => { const about = store.getStore(); return about && about.values; };
+  const get = (key) => { const v = values(); return v && v[key]; };
+  globalThis.awslambda.InvokeStore = {
+    get,
+    run: (context, f) => store.run({ id: context[KEYS.REQUEST_ID] || lastId, values: context }, f),
+    getContext: values,
+    hasContext: () => values() !== undefined,
+    set(key, value) {
+      if (Object.values(KEYS).includes(key)) throw new Error(`Cannot modify protected Lambda context field: ${String(key)}`);
+      const v = values();
+      if (v === undefined) throw new Error('No context available');
+      v[key] = value;
+    },
+    getRequestId: () => get(KEYS.REQUEST_ID) || '-',
+    getXRayTraceId: () => get(KEYS.X_RAY_TRACE_ID),
+    getTenantId: () => get(KEYS.TENANT_ID),
+  };
 }
 
 function become(binding) {
@@ -439,6 +506,8 @@ function become(binding) {
   }
   setUpConsole();
   provideStreaming();
+  const slots = Number(process.env.AWS_LAMBDA_MAX_CONCURRENCY) || 1;
+  if (slots > 1) provideStore();
   process.on('uncaughtException', (e) => die(e, 'Uncaught Exception ', 129));
   process.on('unhandledRejection', (reason) => {
     const e = new Fault('Runtime.UnhandledPromiseRejection', isError(reason) ? reason.toString() : String(reason), reason);
@@ -446,22 +515,25 @@ function become(binding) {
     die(e, 'Unhandled Promise Rejection ', 128);
   });
   process.on('beforeExit', () => {
+    const current = links[0].current; // of several, none lets the loop be empty
     if (current) current.empty();
     else if (handler === undefined) die(new Fault('Runtime.NodeJsExit', 'The Lambda runtime client detected an unexpected Node.js exit code.'), 'Init Error ', 13);
   });
-  socket.unref(); // while the module loads, so that one that never finishes is told
+  links[0].socket.unref(); // while the module loads, so that one that never finishes is told
   load(root, binding.handler).then((h) => {
     if (dying) return;
     handler = h;
-    socket.ref();
-    respond = (status, headers, body) => { if (status === 200) invoke(headers, body); };
-    socket.write(NEXT);
+    links[0].socket.ref();
+    while (links.length < slots) links.push(connect(api, null));
+    for (const link of links) {
+      link.respond = (status, headers, body) => { if (status === 200) invoke(link, headers, body); };
+      link.socket.write(NEXT);
+    }
   }, (e) => die(e, 'Init Error ', 1));
 }
 
-connect(process.env.AWS_LAMBDA_RUNTIME_API);
-respond = (status, headers, body) => {
+links.push(connect(process.env.AWS_LAMBDA_RUNTIME_API, (status, headers, body) => {
   if (status !== 200) process.exit(1);
   become(JSON.parse(body));
-};
-socket.write('GET /kiln/binding HTTP/1.1\r\nHost: kiln\r\n\r\n');
+}));
+links[0].socket.write('GET /kiln/binding HTTP/1.1\r\nHost: kiln\r\n\r\n');

@@ -4,6 +4,9 @@ The interpreter starts, imports what every function needs and asks GET /kiln/bin
 and the handler; from there on it is Lambda's Python: the handler's module is loaded and served one event after another.
 Texts, error names and log lines are AWS's (awslambdaric). An answer and the request for the next event leave in one
 write: the node holds the answer's 202 back until then, which saves both sides a turn.
+
+A version that declares several executions at once (AWS_LAMBDA_MAX_CONCURRENCY) has a process for each, which loads the
+module for itself and runs one event at a time: as with AWS, code need not mind the others.
 """
 import sys
 
@@ -288,8 +291,97 @@ def parse(body):
         raise Fault("Runtime.UnmarshalError", "Unable to unmarshal input: %s" % e)
 
 
-def loop(link, handler):
-    """Serves events for ever. What ends the handler's process ends this one: SystemExit is not caught."""
+def exited(status):
+    """What a process ended with, in the node's words."""
+    if os.WIFSIGNALED(status):
+        import signal
+        return {9: "signal: killed", 11: "signal: segmentation fault", 6: "signal: aborted"}.get(
+            os.WTERMSIG(status), "signal: " + signal.strsignal(os.WTERMSIG(status)).lower())
+    return "exit status %d" % os.WEXITSTATUS(status)
+
+
+def several(link, slots):
+    """Becomes a process for each execution at once and returns in these only, with what notes the request at hand. The
+    first process waits for them: the execution of one that ended fails, and another takes its place; one that ended
+    between executions, or before it had any, ends all."""
+    import mmap
+    board, workers = mmap.mmap(-1, slots * 36), {}
+
+    def start(slot):
+        """Starts a worker: True in the worker."""
+        pid = os.fork()
+        if pid:
+            workers[pid] = slot
+        return not pid
+
+    def note(slot):
+        def write(request):
+            board[slot * 36:slot * 36 + 36] = request.encode().ljust(36, b"\0")[:36]
+        return write
+
+    for slot in range(slots):
+        if start(slot):
+            return note(slot)
+    while True:
+        pid, status = os.wait()
+        slot = workers.pop(pid, None)
+        if slot is None:
+            continue  # somebody's orphan
+        request = board[slot * 36:slot * 36 + 36].rstrip(b"\0").decode("ascii", "replace")
+        if not request:
+            os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+        note(slot)("")
+        text = "Runtime exited without providing a reason" if status == 0 else "Runtime exited with error: " + exited(status)
+        link.post("invocation/%s/error" % request, "Lambda-Runtime-Function-Error-Type: Runtime.ExitError\r\n", json.dumps(
+            {"errorType": "Runtime.ExitError", "errorMessage": "RequestId: %s Error: %s" % (request, text)}).encode())
+        link.receive()
+        if start(slot):
+            return note(slot)
+
+
+def mark_lines():
+    """Gives standard output and error that begin each line with the request it is of, between two separators: the node
+    takes that off. A line in one write is not torn by another process's."""
+    import io
+
+    class Marked(io.RawIOBase):
+        rest = b""
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            lines = (self.rest + bytes(data)).split(b"\n")
+            self.rest = lines.pop()
+            self.put(lines)
+            return len(data)
+
+        def put(self, lines):
+            mark = b"\x1e" + request_id.encode() + b"\x1e" if request_id else b""
+            data = b"".join(mark + line + b"\n" for line in lines)
+            while data:
+                data = data[os.write(1, data):]
+
+        def finish(self):
+            if self.rest:
+                self.rest, last = b"", self.rest
+                self.put([last])
+
+    marked = [Marked(), Marked()]
+    sys.stdout, sys.stderr = (io.TextIOWrapper(
+        io.BufferedWriter(m), encoding="utf-8", errors="backslashreplace", line_buffering=True) for m in marked)
+
+    def finish():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for m in marked:
+            m.finish()
+    return finish
+
+
+def loop(link, handler, note=None, finish=None):
+    """Serves events for ever. What ends the handler's process ends this one: SystemExit is not caught. One of several
+    processes notes which request it has, and ends its last line with it."""
     global request_id
     asked = os.environ.get("AWS_EXECUTION_ENV", "")
     ascii_only = asked in ("AWS_Lambda_python3.%d" % n for n in range(6, 12))
@@ -300,6 +392,8 @@ def loop(link, handler):
         if status != 200:
             continue  # the answer's 202, or why it was not taken
         request_id = headers["Lambda-Runtime-Aws-Request-Id"]
+        if note:
+            note(request_id)
         trace = headers.get("Lambda-Runtime-Trace-Id")
         if trace:
             os.environ["_X_AMZN_TRACE_ID"] = trace
@@ -307,14 +401,21 @@ def loop(link, handler):
             del os.environ["_X_AMZN_TRACE_ID"]
         try:
             answer = dump(handler(parse(body), LambdaContext(headers)))
+            where, header = "response", ""
         except Exception as e:
             failure = fault_of(e, request_id)
             log_error(failure)
-            link.post("invocation/%s/error" % request_id,
-                      "Lambda-Runtime-Function-Error-Type: %s\r\n" % failure["errorType"], json.dumps(failure).encode(), NEXT)
-            continue
-        out.flush()
-        link.post("invocation/%s/response" % request_id, "", answer, NEXT)
+            where, header = "error", "Lambda-Runtime-Function-Error-Type: %s\r\n" % failure["errorType"]
+            answer = json.dumps(failure).encode()
+        else:
+            out.flush()
+        if note:
+            finish()
+            link.post("invocation/%s/%s" % (request_id, where), header, answer)
+            note("")
+            link.send(NEXT)
+        else:
+            link.post("invocation/%s/%s" % (request_id, where), header, answer, NEXT)
 
 
 def runner(handler):
@@ -336,6 +437,12 @@ def main():
     sys.modules["__main__"] = type(sys)("__main__")
     link = Link(os.environ["AWS_LAMBDA_RUNTIME_API"])
     name = bind(link)
+    slots = int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1)
+    note = finish = None
+    if slots > 1:
+        note = several(link, slots)
+        link.connect()
+        finish = mark_lines()
     set_up_logging()
     try:
         handler = runner(load(name))
@@ -346,7 +453,7 @@ def main():
                   json.dumps(failure).encode())
         link.receive()
         sys.exit(1)
-    loop(link, handler)
+    loop(link, handler, note, finish)
 
 
 main()
