@@ -267,7 +267,7 @@ func (v *Invoker) execute(ctx context.Context, req *Request, version *kiln.Versi
 			TraceID: req.TraceID, ClientContext: string(req.ClientContext),
 		})
 		if answer.Undelivered {
-			stream.forgo()
+			stream.forgo(req.ID)
 			v.cfg.Pool.Release(&lease, answer.Lost)
 			continue
 		}

@@ -28,8 +28,8 @@ const owner = kiln.DefaultAccount
 
 var shape = kiln.Shape{MemoryMiB: 2048, CPUs: 2}
 
-// functions is a registry with the functions "small" (128 MiB, 3 s) and "big" (as much as an instance has), both active. It
-// is made outside of any bubble: what Invoke asks of it is its local copy.
+// functions is a registry with the functions "small" (128 MiB, 3 s) and "big" (as much as an instance has) and "several"
+// (three executions at once in a container), all active. It is made outside of any bubble: what Invoke asks of it is its local copy.
 func functions(t *testing.T) *registry.Registry {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -49,9 +49,13 @@ func functions(t *testing.T) *registry.Registry {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
-	for name, memory := range map[string]int{"small": 128, "big": shape.MemoryMiB} {
+	for name, memory := range map[string]int{"small": 128, "big": shape.MemoryMiB, "several": 256} {
+		concurrency := 0
+		if name == "several" {
+			concurrency = 3
+		}
 		_, err := r.Create(t.Context(), registry.CreateInput{Version: kiln.Version{Account: owner, Function: name, Package: kiln.Digest(strings.Repeat("a", 64)),
-			PackageBytes: 100, Runtime: "python3.11", Handler: "a.b", MemoryMiB: memory, TimeoutMillis: 3000}})
+			PackageBytes: 100, Runtime: "python3.11", Handler: "a.b", MemoryMiB: memory, TimeoutMillis: 3000, Concurrency: concurrency}})
 		if err != nil {
 			t.Fatal(err)
 		}

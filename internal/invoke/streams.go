@@ -32,7 +32,8 @@ type streams struct {
 	ended []kiln.ContainerID // the latest last; guarded by mu
 }
 
-// stream is the output of one container. One execution at a time writes its marks; output comes from the driver.
+// stream is the output of one container. One execution at a time writes its marks, unless the container runs several (see
+// beside.go); output comes from the driver.
 type stream struct {
 	ledger *ledger.Ledger
 	id     kiln.ContainerID
@@ -43,6 +44,7 @@ type stream struct {
 	start   string         // the version whose START line is still to be written; guarded by mu
 	partial []byte         // a line whose end has not come; guarded by mu
 	early   []byte         // printed before the first START line; guarded by mu
+	several *several       // nil unless the container runs several executions at once; guarded by mu
 }
 
 // Created makes the stream of a container that is about to be made.
@@ -84,7 +86,9 @@ func (v *Invoker) Output(id kiln.ContainerID, text []byte) {
 		s.early = append(s.early, text[:min(len(text), room)]...)
 		return
 	}
-	s.open(time.Now())
+	if s.several == nil {
+		s.open(time.Now())
+	}
 	s.write(text)
 }
 
@@ -94,6 +98,10 @@ func (s *stream) begin(version *kiln.Version, request kiln.RequestID) {
 	defer s.mu.Unlock()
 	if s.log == nil {
 		s.log = s.ledger.Log(version.Account, version.Function)
+	}
+	if version.Slots() > 1 {
+		s.beginBeside(version, request)
+		return
 	}
 	s.flush(time.Now())
 	s.request, s.start = request, version.Number
@@ -113,10 +121,11 @@ func (s *stream) open(now time.Time) {
 }
 
 // forgo takes a start back: the code never saw the event, and another container may.
-func (s *stream) forgo() {
+func (s *stream) forgo(request kiln.RequestID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.start = ""
+	s.several.drop(request)
 }
 
 // end marks the end of an execution.
@@ -124,8 +133,12 @@ func (s *stream) end(rec *kiln.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	s.open(now)
-	s.flush(now)
+	if s.several != nil {
+		s.endBeside(now, rec.RequestID)
+	} else {
+		s.open(now)
+		s.flush(now)
+	}
 	if rec.Outcome != kiln.OutcomeSuccess && rec.Outcome != kiln.OutcomeError {
 		s.log.Write(ledger.Line{Time: now, Container: s.id, RequestID: rec.RequestID, Text: platformLine(rec)})
 	}
@@ -153,7 +166,12 @@ func (s *stream) write(text []byte) {
 
 // line ends a line, empty ones too. mu is held.
 func (s *stream) line(now time.Time) {
-	s.log.Write(ledger.Line{Time: now, Container: s.id, RequestID: s.request, Text: string(s.partial)})
+	request, text := s.request, s.partial
+	if s.several != nil {
+		request, text = s.several.owner(text)
+		s.openBeside(now, request)
+	}
+	s.log.Write(ledger.Line{Time: now, Container: s.id, RequestID: request, Text: string(text)})
 	s.partial = s.partial[:0]
 }
 

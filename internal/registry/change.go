@@ -109,6 +109,9 @@ func (r *Registry) Create(ctx context.Context, in CreateInput) (Configuration, e
 	if err := checkTags(op, f.Tags); err != nil {
 		return Configuration{}, err
 	}
+	if n := concurrencyTag(f.Tags); n > 0 {
+		latest.Concurrency = n
+	}
 	var version *kiln.Version
 	if in.Publish {
 		var err error
@@ -367,11 +370,16 @@ func (r *Registry) deleteVersion(ctx context.Context, op string, owner kiln.Acco
 func (r *Registry) SetTags(ctx context.Context, owner kiln.AccountID, name string, tags map[string]string) error {
 	const op = "registry: set tags"
 	_, err := r.change(ctx, op, owner, name, func(f *Function) (*kiln.Version, error) {
+		before := concurrencyTag(f.Tags)
 		if f.Tags == nil {
 			f.Tags = map[string]string{}
 		}
 		maps.Copy(f.Tags, tags)
-		return nil, checkTags(op, f.Tags)
+		if err := checkTags(op, f.Tags); err != nil {
+			return nil, err
+		}
+		r.declare(f, before)
+		return nil, nil
 	})
 	return err
 }
@@ -379,9 +387,11 @@ func (r *Registry) SetTags(ctx context.Context, owner kiln.AccountID, name strin
 // RemoveTags removes tags of a function; missing ones are no error. Kinds: KindNotFound.
 func (r *Registry) RemoveTags(ctx context.Context, owner kiln.AccountID, name string, keys []string) error {
 	_, err := r.change(ctx, "registry: remove tags", owner, name, func(f *Function) (*kiln.Version, error) {
+		before := concurrencyTag(f.Tags)
 		for _, key := range keys {
 			delete(f.Tags, key)
 		}
+		r.declare(f, before)
 		return nil, nil
 	})
 	return err

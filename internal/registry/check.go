@@ -3,6 +3,7 @@ package registry
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 
 	"kiln"
@@ -60,7 +61,35 @@ func checkTags(op string, tags map[string]string) error {
 	if len(tags) > MaxTags {
 		return invalid(op, "A function has at most %d tags.", MaxTags)
 	}
+	if _, there := tags[TagConcurrency]; there && concurrencyTag(tags) == 0 {
+		return invalid(op, "The tag %s must be a whole number from 1 to %d: the executions at once in one container.", TagConcurrency, kiln.MaxConcurrency)
+	}
 	return new(promise.Settings).Read(tags[promise.ScheduleTag], tags[promise.TargetTag])
+}
+
+// concurrencyTag is the number a function's tag declares; 0 without one, or with one that says nothing.
+func concurrencyTag(tags map[string]string) int {
+	n, err := strconv.Atoi(tags[TagConcurrency])
+	if err != nil || n < 1 || n > kiln.MaxConcurrency {
+		return 0
+	}
+	return n
+}
+
+// declare has $LATEST declare what its function's tag does now, when that has changed: in a revision of its own, so that
+// containers made before are not given what they cannot run. Published versions stay as they are.
+func (r *Registry) declare(f *Function, before int) {
+	n := concurrencyTag(f.Tags)
+	if n == before {
+		return
+	}
+	for _, v := range []**kiln.Version{&f.Latest, &f.Next} {
+		if *v != nil {
+			*v = copyVersion(*v)
+			(*v).Concurrency = n
+			r.stamp(*v)
+		}
+	}
 }
 
 // aliasesOf gives the names of the aliases that may resolve to a version, sorted.

@@ -37,6 +37,8 @@ const (
 	MaxAliases = 500
 	// MaxTags bounds the tags of a function.
 	MaxTags = 50
+	// TagConcurrency is the tag that declares how many executions at once one container of the function runs.
+	TagConcurrency = "kiln:concurrency"
 	// MaxEnvironmentBytes bounds a function's variables, written as JSON, in bytes.
 	MaxEnvironmentBytes = 4 << 10
 	// MaxPage bounds the items of one page of a list.

@@ -72,7 +72,7 @@ func Run(t *testing.T, newDriver func(t *testing.T, h Hooks) Subject) {
 		{"Life", life}, {"Unknown", unknown}, {"LateCode", lateCode}, {"Output", output}, {"FunctionError", functionError},
 		{"Crash", crash}, {"Timeout", timeout}, {"Many", many}, {"DeleteWhileExecuting", deleteWhileExecuting},
 		{"InitFails", initFails}, {"Fresh", fresh}, {"Limits", limits}, {"Resize", resize}, {"Pause", pause}, {"Detach", detach}, {"Isolation", isolation},
-		{"Managed", managed}, {"ManagedFresh", managedFresh},
+		{"Managed", managed}, {"ManagedFresh", managedFresh}, {"Several", several}, {"SeveralManaged", severalManaged},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			b := s.bench(t)

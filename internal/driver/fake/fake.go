@@ -383,7 +383,7 @@ func (d *Driver) Pause(_ context.Context, id kiln.ContainerID) error {
 	if c == nil {
 		return kiln.Errorf(kiln.KindNotFound, "fake: pause", "no container %s", id)
 	}
-	if c.busy {
+	if c.busy > 0 {
 		panic(fmt.Sprintf("fake: container %s is paused while it executes", id))
 	}
 	if c.resumed == nil {

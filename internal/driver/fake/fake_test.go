@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,7 +36,34 @@ func initialise(_ context.Context, g *Guest, b kiln.Binding) kiln.InitResult {
 	if _, err := os.Stat(b.CodeDir + "/bootstrap"); err != nil {
 		return kiln.InitResult{Failure: failure(kiln.OutcomeInit, "Runtime.InvalidEntrypoint", "no bootstrap")}
 	}
+	g.State["meeting"] = &meeting{}
 	return kiln.InitResult{}
+}
+
+// meeting is where executions of one container wait for each other.
+type meeting struct {
+	mu   sync.Mutex
+	came int
+	all  chan struct{}
+}
+
+// meet waits until n have come.
+func (m *meeting) meet(ctx context.Context, n int) {
+	m.mu.Lock()
+	if m.came == 0 {
+		m.all = make(chan struct{})
+	}
+	m.came++
+	all := m.all
+	if m.came == n {
+		m.came = 0
+		close(all)
+	}
+	m.mu.Unlock()
+	select {
+	case <-all:
+	case <-ctx.Done():
+	}
 }
 
 // guest does what drivertest's program does.
@@ -71,6 +99,13 @@ func guest(ctx context.Context, g *Guest, d *kiln.Delivery) ([]byte, *kiln.Failu
 		g.Exit(fmt.Sprintf("exit status %d", c.N), false)
 	case "panic":
 		g.Exit("exit status 2", false)
+	case "meet":
+		g.State["meeting"].(*meeting).meet(ctx, c.N)
+		if c.Arg == "exit" {
+			g.Exit("exit status 3", false)
+		}
+		stay, _ := time.ParseDuration(c.Arg)
+		wait(ctx, stay)
 	case "sleep", "spawn":
 		wait(ctx, time.Duration(c.N)*time.Millisecond)
 	}

@@ -12,7 +12,10 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,13 +30,22 @@ func main() {
 	if os.Getenv("GUEST_INIT") == "exit" {
 		os.Exit(1)
 	}
+	slots, _ := strconv.Atoi(os.Getenv("AWS_LAMBDA_MAX_CONCURRENCY"))
+	for range slots - 1 {
+		go loop(api)
+	}
+	loop(api)
+}
+
+// loop serves one event after another.
+func loop(api string) {
 	nc, err := net.Dial("tcp", api)
 	if err != nil {
 		panic(err)
 	}
 	r := bufio.NewReader(nc)
 	const base = "/2018-06-01/runtime/invocation/"
-	for n := 1; ; n++ {
+	for {
 		fmt.Fprintf(nc, "GET %snext HTTP/1.1\r\nHost: %s\r\n\r\n", base, api)
 		res, err := http.ReadResponse(r, nil)
 		if err != nil {
@@ -41,7 +53,7 @@ func main() {
 		}
 		event, _ := io.ReadAll(res.Body)
 		id := res.Header.Get("Lambda-Runtime-Aws-Request-Id")
-		verb, body := "response", handle(event, n)
+		verb, body := "response", handle(event, int(count.Add(1)))
 		if bytes.HasPrefix(body, []byte("!")) {
 			verb, body = "error", body[1:]
 		}
@@ -55,6 +67,31 @@ func main() {
 }
 
 var kept [][]byte
+
+var count atomic.Int64 // of executions
+
+// who is who waits for others to come.
+var who struct {
+	sync.Mutex
+	came int
+	all  chan struct{}
+}
+
+// meet waits until n executions have come at once.
+func meet(n int) {
+	who.Lock()
+	if who.came == 0 {
+		who.all = make(chan struct{})
+	}
+	who.came++
+	all := who.all
+	if who.came == n {
+		who.came = 0
+		close(all)
+	}
+	who.Unlock()
+	<-all
+}
 
 func handle(event []byte, n int) []byte {
 	var c command
@@ -87,6 +124,13 @@ func handle(event []byte, n int) []byte {
 	case "spawn":
 		exec.Command("/bin/sleep", "1000").Start()
 		time.Sleep(time.Duration(c.N) * time.Millisecond)
+	case "meet":
+		meet(c.N)
+		if c.Arg == "exit" {
+			os.Exit(3)
+		}
+		stay, _ := time.ParseDuration(c.Arg)
+		time.Sleep(stay)
 	case "write":
 		if err := os.WriteFile(os.TempDir()+"/marker", []byte(c.Arg), 0o600); err != nil {
 			return []byte(`!{"errorType":"Write","errorMessage":"` + err.Error() + `"}`)
