@@ -14,7 +14,7 @@ import (
 
 // Executions at once in one container print on one pipe: a marked line is its execution's, without the mark, and so is one
 // that names its request; what tells of nobody is the function's while several run, and the one's that runs alone. A mark of
-// an execution that is none of the container's is text. START comes first and END last for each. // R43 R91
+// an execution that is none of the container's is text. START comes first and END last for each. // R43
 func TestLinesOfExecutionsAtOnce(t *testing.T) {
 	met := make(chan struct{})
 	var mu sync.Mutex

@@ -7,7 +7,7 @@ import (
 )
 
 // What a container uses is counted to its executions once: alone to the one that runs, in equal parts to those that run at
-// once, to nobody while none does; two readings in the wrong order count nothing twice. // R43 R77
+// once, to nobody while none does; two readings in the wrong order count nothing twice. // R43
 func TestSharesAddUp(t *testing.T) {
 	var s Shares
 	read := func(ms int64) kiln.Usage {

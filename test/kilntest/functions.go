@@ -38,7 +38,7 @@ type Function struct {
 	Files map[string][]byte
 	// MemoryMiB, TimeoutSeconds: 0 leaves AWS's defaults.
 	MemoryMiB, TimeoutSeconds int
-	Environment               map[string]string
+	Environment, Tags         map[string]string
 }
 
 // The identifiers of the runtimes the tests use. python3.11 and nodejs20.x are what Debian 12 and its like carry.
@@ -221,6 +221,7 @@ func (f Function) Input(tb testing.TB) *lambda.CreateFunctionInput {
 	if f.TimeoutSeconds != 0 {
 		in.Timeout = aws.Int32(int32(f.TimeoutSeconds))
 	}
+	in.Tags = f.Tags
 	if f.Environment != nil {
 		in.Environment = &types.Environment{Variables: f.Environment}
 	}
