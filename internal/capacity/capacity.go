@@ -389,3 +389,6 @@ func (w *Warming) Restore(h History) {
 
 // Reason says what the target was chosen for.
 func (d *Demand) Reason() string { return d.reason }
+
+// Failing says whether the last boot failed: the next waits for its time.
+func (d *Demand) Failing() bool { return d.failures > 0 }

@@ -45,6 +45,11 @@ func (m *Manager) settleIn(in *instance, to kiln.InstanceState) {
 	if in.count != nil {
 		in.count.add(in, -1)
 	}
+	if in.place.State == kiln.InstanceAssigned {
+		m.disown(in)
+	} else if to == kiln.InstanceAssigned {
+		m.own(in)
+	}
 	in.place.State, in.count = to, nil
 	if to == kiln.InstanceGone {
 		return

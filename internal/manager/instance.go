@@ -119,6 +119,7 @@ func (m *Manager) warm(now time.Time, in *instance) {
 	m.tell(now, kiln.EventInstanceWarm, "booted and prepared", in, nil, "")
 	m.capacity.Demand(in.place.Configuration).Booted(now, true, now.Sub(in.began))
 	m.reconsider(now)
+	m.refill(now) // after failures one is booted at a time
 }
 
 // assign gives a booted instance to the account that claimed it, for good, and goes on with the starts that waited.

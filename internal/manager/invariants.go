@@ -12,6 +12,9 @@ func (m *Manager) Invariants() error {
 	if err := m.countInvariants(); err != nil {
 		return err
 	}
+	if err := m.reserveInvariants(); err != nil {
+		return err
+	}
 	deleting, stuck := 0, 0
 	for in := m.oldest; in != nil; in = in.younger {
 		if m.instances[in.place.ID] != in {
@@ -209,6 +212,39 @@ func (m *Manager) countInvariants() error {
 		if there != *counted {
 			return fmt.Errorf("pool %s of %s: counted %+v, there are %+v", key.pool, key.configuration, *counted, there)
 		}
+	}
+	return nil
+}
+
+// reserveInvariants says that the warming pool is below its target although an instance could be booted for it, and that
+// the owners' lists are not what is assigned.
+func (m *Manager) reserveInvariants() error {
+	for _, d := range m.capacity.Demands() {
+		have := m.index.Warm(d.Configuration) + m.index.Booting(d.Configuration)
+		idle := m.refusing || m.halted || m.looking.index == 0 || d.Failing()
+		if have < d.Target() && !idle && len(m.instances) < m.settings.InstancesMax {
+			return fmt.Errorf("%d of %d warm or booting of %s, and nothing is booted", have, d.Target(), d.Configuration)
+		}
+	}
+	owned := 0
+	for key, o := range m.owners {
+		owned += len(o.instances)
+		for _, in := range o.instances {
+			if in.owner() != key || in.place.State != kiln.InstanceAssigned {
+				return fmt.Errorf("instance %s (%s) is listed as one of %s", in.place.ID, in.place.State, key.account)
+			}
+		}
+		if (len(o.instances) > 1) != o.several.in {
+			return fmt.Errorf("%d instances of %s, listed for consolidation: %v", len(o.instances), key.account, o.several.in)
+		}
+	}
+	for in := m.oldest; in != nil; in = in.younger {
+		if in.place.State == kiln.InstanceAssigned {
+			owned--
+		}
+	}
+	if owned != 0 {
+		return fmt.Errorf("%d more instances are listed by owner than assigned", owned)
 	}
 	return nil
 }

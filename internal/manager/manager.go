@@ -55,6 +55,10 @@ type Manager struct {
 
 	counts map[counted]*Count
 
+	owners       map[owner]*ownership
+	several      list[*ownership] // of two or more instances, in the order they came to have them
+	consolidated int              // instances given up
+
 	groups   map[code]*group
 	versions map[version][]*group // the groups of one version, by amount
 	codes    []*group             // all groups, in no order
@@ -68,19 +72,20 @@ type Manager struct {
 	deleting int                  // instances being deleted
 	stuck    int                  // instances whose deletion failed, to be tried again
 
-	costs     costs
-	timers    timers
-	refilled  timer
-	looking   timer     // to follow the demand
-	wake      time.Time // the time the shell was asked to send a Tick
-	refusing  bool      // no new requests, for good
-	halted    bool      // none until Resumed
-	refusal   string    // what those who ask meanwhile are told
-	stopped   bool
-	refilling bool // refill is under way
-	actions   []Action
-	line      []*group        // reused by reconsider
-	free      []time.Duration // reused by worth
+	costs         costs
+	timers        timers
+	refilled      timer
+	consolidating timer
+	looking       timer     // to follow the demand
+	wake          time.Time // the time the shell was asked to send a Tick
+	refusing      bool      // no new requests, for good
+	halted        bool      // none until Resumed
+	refusal       string    // what those who ask meanwhile are told
+	stopped       bool
+	refilling     bool // refill is under way
+	actions       []Action
+	line          []*group        // reused by reconsider
+	free          []time.Duration // reused by worth
 }
 
 // code is what a container holds: a version at an amount.
@@ -104,12 +109,14 @@ func New(config Config) *Manager {
 		instances:  make(map[kiln.InstanceID]*instance),
 		containers: make(map[kiln.ContainerID]*container),
 		counts:     make(map[counted]*Count),
+		owners:     make(map[owner]*ownership),
 		groups:     make(map[code]*group),
 		versions:   make(map[version][]*group),
 		costs:      newCosts(),
 	}
 	m.refilled.fire = func(time.Time) {} // refill runs after every tick
 	m.looking.fire = m.look
+	m.consolidating.fire = m.consolidate
 	if config.History != nil {
 		m.capacity.Restore(*config.History)
 	}
@@ -200,6 +207,9 @@ func (m *Manager) tick(now time.Time) {
 	if m.looking.index == 0 && !m.stopped {
 		m.look(now)
 	}
+	if m.consolidating.index == 0 && !m.stopped {
+		m.consolidate(now)
+	}
 	m.refill(now)
 }
 
@@ -254,6 +264,7 @@ func (m *Manager) stop(now time.Time) {
 	m.refusal = cmp.Or(m.refusal, serverEnds)
 	m.refusing, m.stopped = true, true
 	m.timers.stop(&m.looking)
+	m.timers.stop(&m.consolidating)
 	m.refuseWaiting()
 	for in := m.oldest; in != nil; in = in.younger {
 		m.deleteInstance(now, in, kiln.EventInstanceTerminate, "the server is ending")

@@ -3,6 +3,7 @@ package manager
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +33,8 @@ type model struct {
 	kept       int  // containers promised at the end
 	most       int  // executions at once in one container
 	pools      map[kiln.InstanceID]kiln.Pool
+	given      map[kiln.InstanceID]bool  // up, by consolidation
+	over       map[kiln.ContainerID]bool // told to have ended
 	limit      int
 }
 
@@ -55,6 +58,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		t: t, seed: seed, r: rand.New(rand.NewPCG(seed, 0)), now: time.Unix(1_700_000_000, 0),
 		instances: map[kiln.InstanceID]*modelInstance{}, containers: map[kiln.ContainerID]*modelContainer{},
 		waiting: map[kiln.RequestID]*Request{}, executing: map[kiln.RequestID]*Request{}, pools: map[kiln.InstanceID]kiln.Pool{},
+		given: map[kiln.InstanceID]bool{}, over: map[kiln.ContainerID]bool{},
 	}
 	s := w.settings()
 	w.m = New(Config{
@@ -75,6 +79,7 @@ func (w *model) settings() Settings {
 	s.WaitingMax = 1 + w.r.IntN(30)
 	s.RetentionContainer = time.Duration(1+w.r.IntN(60)) * time.Second
 	s.RetentionInstance = s.RetentionContainer * 2
+	s.ConsolidationUtilisation, s.ConsolidationAfter = 0.9, time.Duration(w.r.IntN(3))*time.Second
 	s.Capacity = capacity.Config{Second: 3, Threshold: 0.1, Window: time.Minute, Release: 3 * time.Second, Maximum: w.r.IntN(3)}
 	s.PauseAfter = time.Duration(w.r.IntN(4)) * time.Second
 	for _, runtime := range []string{"python", "node"} {
@@ -205,7 +210,18 @@ func (w *model) told(e kiln.Event) {
 		}
 		in.account = e.Account
 		w.pools[e.Instance] = kiln.PoolActive
+	case kiln.EventContainerTerminate, kiln.EventContainerFail:
+		w.over[e.Container] = true
+	case kiln.EventInstanceDrain:
+		if strings.HasPrefix(e.Cause, "consolidation") {
+			w.given[e.Instance] = true
+		}
 	case kiln.EventInstanceTerminate, kiln.EventInstanceFail:
+		for _, r := range w.executing { // what gives an instance up interrupts nothing (R65)
+			if r.Instance == e.Instance && w.given[e.Instance] && e.Cause == "drained" && !w.over[r.Container] {
+				w.fail("instance %s ended as drained while %s executed", e.Instance, r.ID)
+			}
+		}
 		delete(w.pools, e.Instance)
 	}
 }
@@ -376,7 +392,8 @@ func (w *model) pass(d time.Duration) {
 
 // Random requests, ends, crashes, failing boots and changing limits, in any order: never overcommitted, one account an
 // instance, one pool an instance, one execution a container or as many as declared, nothing waits while there is room,
-// nothing executes that is paused, everything ends, nothing is left (R21 R29 R30 R32 R34 R37 R43).
+// nothing executes that is paused, everything ends, nothing is left; the warming pool is never below its target while there
+// is room, and what consolidation gives up interrupts nothing (R21 R29 R30 R32 R34 R37 R43 R62 R65 R66).
 func TestAnyHistory(t *testing.T) {
 	seeds := 400
 	if testing.Short() {

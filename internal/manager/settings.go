@@ -17,6 +17,10 @@ type Settings struct {
 	// demand for them is followed between the bounds.
 	Warming  []WarmingTarget
 	Capacity capacity.Config
+	// ConsolidationUtilisation is the share of their memory that executes below which, for ConsolidationAfter, an account's
+	// executing instances give one of them up. 0s: never.
+	ConsolidationUtilisation float64
+	ConsolidationAfter       time.Duration
 	// AllowanceMiB is an instance's memory beyond its shape, for prepared containers and the boundary, in MiB.
 	AllowanceMiB int
 	// PauseAfter is how long a container is idle before it is paused; 0 for never.

@@ -45,6 +45,9 @@ type Config struct {
 	SurgeSecond      int           `key:"surge.second" default:"2" min:"1" max:"1000" unit:"instances" meaning:"the same while the rate of requests meets the threshold condition"`
 	SurgeThreshold   float64       `key:"surge.threshold" default:"1.5" min:"0.01" max:"1000" unit:"factor" meaning:"the threshold condition: the rate of requests over the last minute exceeds what is expected for this time by this factor, one request a second being expected always"`
 
+	ConsolidationUtilisation float64       `key:"consolidation.utilisation" default:"0.5" min:"0" max:"1" unit:"share" meaning:"the share of their memory that executes below which an account's executing instances of one runtime give one of them up while it still executes"`
+	ConsolidationAfter       time.Duration `key:"consolidation.after" default:"5m" min:"0s" max:"24h" unit:"duration" meaning:"how long it must be below; 0s for no consolidation"`
+
 	PauseAfter         time.Duration `key:"pause.after" default:"5s" min:"0s" max:"24h" unit:"duration" meaning:"how long a container is idle before it is paused, so that nothing of it runs between executions; 0 for never"`
 	RetentionContainer time.Duration `key:"retention.container" default:"10m" min:"1s" unit:"duration" meaning:"how long an idle container is kept"`
 	RetentionInstance  time.Duration `key:"retention.instance" default:"20m" min:"1s" unit:"duration" meaning:"how long an assigned instance without a container in use is kept; longer than retention.container"`

@@ -255,6 +255,7 @@ func (s *server) settings() manager.Settings {
 		InstancesMax: s.cfg.InstancesMax, Shapes: s.cfg.InstancesShapes, AllowanceMiB: s.cfg.InstancesAllowance,
 		PauseAfter: s.cfg.PauseAfter, RetentionContainer: s.cfg.RetentionContainer, RetentionInstance: s.cfg.RetentionInstance,
 		WaitMax: s.cfg.WaitMax, WaitingMax: s.cfg.WaitRequests, Capacity: s.cfg.capacity(),
+		ConsolidationUtilisation: s.cfg.ConsolidationUtilisation, ConsolidationAfter: s.cfg.ConsolidationAfter,
 	}
 	for _, r := range s.images.List() {
 		set.Warming = append(set.Warming, manager.WarmingTarget{
