@@ -80,6 +80,27 @@ type Bounds struct {
 	Target int
 }
 
+// Knobs are what the operator turned at run time: each that is set replaces what is configured.
+type Knobs struct {
+	Minimum *int `json:"minimum"`
+	Maximum *int `json:"maximum"`
+	Target  *int `json:"target"`
+}
+
+// Turned gives bounds with the knobs turned.
+func (b Bounds) Turned(k Knobs) Bounds {
+	if k.Minimum != nil {
+		b.Minimum = *k.Minimum
+	}
+	if k.Maximum != nil {
+		b.Maximum = *k.Maximum
+	}
+	if k.Target != nil {
+		b.Pinned, b.Target = true, *k.Target
+	}
+	return b
+}
+
 // Warming decides for all configurations of a fleet. Make it with New.
 type Warming struct {
 	config  Config
@@ -130,6 +151,13 @@ func (w *Warming) Change(config Config) {
 func (w *Warming) Set(c kiln.Configuration, b Bounds) {
 	if d := w.Demand(c); d.Configuration == c {
 		d.bound(b)
+	}
+}
+
+// Turn replaces a configuration's bounds by what the operator turned.
+func (w *Warming) Turn(c kiln.Configuration, k Knobs) {
+	if d := w.Demand(c); d.Configuration == c {
+		d.bound(d.bounds.Turned(k))
 	}
 }
 

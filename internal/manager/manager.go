@@ -236,6 +236,9 @@ func (m *Manager) change(s Settings) {
 	for _, w := range s.Warming {
 		m.capacity.Set(w.Configuration, w.Bounds)
 	}
+	for _, k := range s.Turned {
+		m.capacity.Turn(k.Configuration, k.Knobs)
+	}
 }
 
 // serverEnds is what is told to those who ask while the server ends.

@@ -17,6 +17,8 @@ type Settings struct {
 	// demand for them is followed between the bounds.
 	Warming  []WarmingTarget
 	Capacity capacity.Config
+	// Turned is what the operator turned at run time; it wins over Warming.
+	Turned []Turned
 	// ConsolidationUtilisation is the share of their memory that executes below which, for ConsolidationAfter, an account's
 	// executing instances give one of them up. 0s: never.
 	ConsolidationUtilisation float64
@@ -40,4 +42,10 @@ type Settings struct {
 type WarmingTarget struct {
 	Configuration kiln.Configuration
 	capacity.Bounds
+}
+
+// Turned is what the operator turned for one configuration's warm instances.
+type Turned struct {
+	Configuration kiln.Configuration `json:"configuration"`
+	capacity.Knobs
 }

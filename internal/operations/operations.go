@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"path"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -77,7 +78,7 @@ type Operations struct {
 	// backups has one place for each backup being written.
 	backups  chan struct{}
 	refusals *prometheus.CounterVec
-	// patterns are what mux serves.
+	// patterns are what mux serves, a rest of the path written as one id.
 	patterns []string
 }
 
@@ -93,6 +94,9 @@ func New(cfg Config) *Operations {
 	o.route("GET /kiln/v1/instances", o.instances)
 	o.route("GET /kiln/v1/containers", o.containers)
 	o.route("GET /kiln/v1/pools", o.pools)
+	o.route("GET /kiln/v1/pools/{id...}", o.pool)
+	o.route("PUT /kiln/v1/pools/{id...}", o.turnPool)
+	o.route("DELETE /kiln/v1/pools/{id...}", o.resetPool)
 	o.route("GET /kiln/v1/rates", o.rates)
 	o.route("GET /kiln/v1/nodes", o.nodes)
 	o.route("DELETE /kiln/v1/instances/{id}", o.deleteInstance)
@@ -133,7 +137,7 @@ type call struct {
 
 // route adds an operation: who signed the request is found out first.
 func (o *Operations) route(pattern string, serve func(*call) error) {
-	o.patterns = append(o.patterns, pattern)
+	o.patterns = append(o.patterns, strings.ReplaceAll(pattern, "...", ""))
 	o.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		c := &call{w: w, Request: r, id: newRequestID()}
 		w.Header().Set("X-Amzn-RequestId", string(c.id))

@@ -36,6 +36,9 @@ type fleet struct {
 	kick    chan struct{} // one word when queue or wake changed; capacity 1
 	deletes chan struct{} // one word for each deletion running
 
+	// turning is held while the operator's knobs are turned, their writing included: one after the other. Before mu.
+	turning sync.Mutex
+
 	mu       sync.Mutex
 	manager  *manager.Manager
 	queue    []manager.Action // actions to carry out and events to tell, in order
@@ -49,13 +52,14 @@ type fleet struct {
 
 func newFleet(p *Pool, config FleetConfig) *fleet {
 	n := p.config.Node
+	history := p.recall(&config)
 	f := &fleet{
 		id: FleetID{config.Account, config.Name}, driver: n.Capabilities().Name, pool: p,
 		removed: make(chan struct{}), gone: make(chan struct{}),
 		drained: make(chan struct{}), empty: make(chan struct{}), kick: make(chan struct{}, 1),
 		deletes: make(chan struct{}, deletesMax),
 		manager: manager.New(manager.Config{
-			Fleet: config.Name, Node: n.ID(), Settings: can(n, config.Settings),
+			Fleet: config.Name, Node: n.ID(), Settings: can(n, config.Settings), History: history,
 			NewInstance: n.NewInstanceID, NewContainer: n.NewContainerID,
 		}),
 	}

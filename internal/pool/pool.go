@@ -38,6 +38,8 @@ type Config struct {
 	HealthInterval time.Duration
 	// Route names the fleet for a request, and no fleet for the first; nil for the first always. It must not block.
 	Route func(Need) FleetID
+	// Store keeps what the operator turned and what was learned of days and weeks; nil for nothing kept.
+	Store Store
 	// Emit is told of every event in order. It must not block nor call back.
 	Emit   func(kiln.Event)
 	Logger *slog.Logger
@@ -128,6 +130,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { p.watch(ctx) })
+	wg.Go(func() { p.keepLearned(ctx) })
 	return p.runFleets(ctx)
 }
 

@@ -95,7 +95,7 @@ func newBench(t testing.TB, config fake.Config, change func(*manager.Settings)) 
 	return newLoggedBench(t, nil, config, change)
 }
 
-func newLoggedBench(t testing.TB, log *slog.Logger, config fake.Config, change func(*manager.Settings)) *bench {
+func newLoggedBench(t testing.TB, log *slog.Logger, config fake.Config, change func(*manager.Settings), more ...func(*Config)) *bench {
 	b := &bench{t: t, store: &store{held: map[kiln.Digest]int{}, seen: map[kiln.Digest]bool{}}}
 	if config.BootTime == nil {
 		config.BootTime = func(kiln.InstanceSpec) time.Duration { return 60 * time.Millisecond }
@@ -126,11 +126,15 @@ func newLoggedBench(t testing.TB, log *slog.Logger, config fake.Config, change f
 	if change != nil {
 		change(&settings)
 	}
-	b.pool = New(Config{
+	pools := Config{
 		Node: b.node, Emit: emit, Logger: log,
 		Runtimes: func(string) (kiln.Runtime, bool, error) { return kiln.Runtime{Name: "python3.11"}, true, nil },
 		Fleets:   []FleetConfig{{Name: kiln.FleetLowVolume, Settings: settings}},
-	})
+	}
+	for _, m := range more {
+		m(&pools)
+	}
+	b.pool = New(pools)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- b.pool.Run(ctx) }()

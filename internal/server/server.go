@@ -222,8 +222,13 @@ func (s *server) openPools(ctx context.Context) (err error) {
 		Detached: func(id kiln.InstanceID, digest kiln.Digest) { s.pool.Detached(id, digest) },
 		Emit:     s.emit, Logger: s.log.With("room", "node"),
 	})
+	store, err := openPoolStore(ctx, s.engine)
+	if err != nil {
+		return err
+	}
 	s.pool = pool.New(pool.Config{
-		Node: s.node, Emit: s.emit, Logger: s.log.With("room", "pool"),
+		Store: store,
+		Node:  s.node, Emit: s.emit, Logger: s.log.With("room", "pool"),
 		Runtimes: s.lookup, HealthInterval: s.cfg.HealthInterval,
 		Fleets: []pool.FleetConfig{{Name: kiln.FleetLowVolume, Settings: s.settings()}},
 	})

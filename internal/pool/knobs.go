@@ -1,0 +1,186 @@
+package pool
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"kiln"
+	"kiln/internal/capacity"
+	"kiln/internal/manager"
+)
+
+// Bounds of what is kept of a fleet.
+const (
+	// KnobMax is the most instances a knob can be turned to.
+	KnobMax = 100_000
+	// learnedEvery is the time between two writes of what was learned of days and weeks.
+	learnedEvery = 10 * time.Minute
+	// learnedWithin bounds one such write.
+	learnedWithin = 10 * time.Second
+)
+
+// Store keeps small documents by key over a restart.
+type Store interface {
+	// Read gives a document; false when there is none. It does not block.
+	Read(key string) ([]byte, bool)
+	// Write replaces a document, on disk before it returns. It may be repeated. Kinds: KindUnavailable, KindConflict (it was
+	// written at the same time).
+	Write(ctx context.Context, key string, value []byte) error
+}
+
+// operated is what the operator turned of a fleet, as it is kept.
+type operated struct {
+	Turned []manager.Turned `json:"turned"`
+}
+
+func operatedKey(id FleetID) string { return "operated/" + id.String() }
+func learnedKey(id FleetID) string  { return "learned/" + id.String() }
+
+// recall adds to a new fleet's settings what is kept of it, and gives what it learned. What cannot be read is left out, and
+// logged.
+func (p *Pool) recall(config *FleetConfig) *capacity.History {
+	if p.config.Store == nil {
+		return nil
+	}
+	id := FleetID{config.Account, config.Name}
+	var o operated
+	if p.read(operatedKey(id), &o) {
+		config.Settings.Turned = o.Turned
+	}
+	var h capacity.History
+	if !p.read(learnedKey(id), &h) {
+		return nil
+	}
+	return &h
+}
+
+func (p *Pool) read(key string, into any) bool {
+	b, ok := p.config.Store.Read(key)
+	if !ok {
+		return false
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		p.config.Logger.Error("what was kept of a fleet cannot be read", "key", key, "error", err)
+		return false
+	}
+	return true
+}
+
+// write keeps a document.
+func (p *Pool) write(ctx context.Context, key string, value any) error {
+	if p.config.Store == nil {
+		return nil
+	}
+	b, err := json.Marshal(value)
+	if err != nil {
+		return kiln.Wrap(kiln.KindInternal, "pool: keep", "What is to be kept of a fleet cannot be written.", err)
+	}
+	return p.config.Store.Write(ctx, key, b)
+}
+
+// keepLearned writes down what the fleets learned, now and then and at the end.
+func (p *Pool) keepLearned(ctx context.Context) {
+	ticker := time.NewTicker(learnedEvery)
+	defer ticker.Stop()
+	for ending := false; !ending; {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			ending = true
+		}
+		for _, f := range p.all() {
+			f.mu.Lock()
+			h := f.manager.History()
+			f.mu.Unlock()
+			if len(h.Seasons) == 0 {
+				continue
+			}
+			writing, cancel := context.WithTimeout(context.WithoutCancel(ctx), learnedWithin)
+			if err := p.write(writing, learnedKey(f.id), h); err != nil {
+				p.config.Logger.Warn("what was learned of days and weeks was not kept", "fleet", f.id, "error", err)
+			}
+			cancel()
+		}
+	}
+}
+
+// Turn turns the knobs of a warming pool, by its id as Pools lists it: change is given those turned before and gives those
+// from now on; what it leaves nil is as configured, or by demand. It holds at once and is kept over a restart. It may be
+// repeated. Kinds: KindNotFound, KindInvalid (an active pool, bounds that contradict each other), and the store's: then
+// nothing has changed.
+func (p *Pool) Turn(ctx context.Context, id string, change func(capacity.Knobs) capacity.Knobs) error {
+	const op = "pool: turn knobs"
+	f, c, err := p.warming(op, id)
+	if err != nil {
+		return err
+	}
+	f.turning.Lock()
+	defer f.turning.Unlock()
+	f.mu.Lock()
+	settings := f.manager.Settings()
+	f.mu.Unlock()
+	turned := slices.Clone(settings.Turned)
+	i := slices.IndexFunc(turned, func(t manager.Turned) bool { return t.Configuration == c })
+	if i < 0 {
+		i = len(turned)
+		turned = append(turned, manager.Turned{Configuration: c})
+	}
+	turned[i].Knobs = change(turned[i].Knobs)
+	if err := checkKnobs(op, turned[i].Knobs); err != nil {
+		return err
+	}
+	if turned[i].Knobs == (capacity.Knobs{}) {
+		turned = slices.Delete(turned, i, i+1)
+	}
+	if err := p.write(ctx, operatedKey(f.id), operated{Turned: turned}); err != nil {
+		return err
+	}
+	return p.Change(f.id, func(s *manager.Settings) { s.Turned = turned })
+}
+
+func checkKnobs(op string, k capacity.Knobs) error {
+	for name, n := range map[string]*int{"minimum": k.Minimum, "maximum": k.Maximum, "target": k.Target} {
+		if n != nil && (*n < 0 || *n > KnobMax) {
+			return kiln.Errorf(kiln.KindInvalid, op, "The %s is %d; give 0 to %d instances.", name, *n, KnobMax)
+		}
+	}
+	if k.Minimum != nil && k.Maximum != nil && *k.Minimum > *k.Maximum {
+		return kiln.Errorf(kiln.KindInvalid, op, "The minimum, %d, is more than the maximum, %d.", *k.Minimum, *k.Maximum)
+	}
+	return nil
+}
+
+// warming finds a warming pool by its id: fleet/warming/configuration.
+func (p *Pool) warming(op, id string) (*fleet, kiln.Configuration, error) {
+	for _, f := range p.all() {
+		rest, ok := strings.CutPrefix(id, f.id.String()+"/")
+		if !ok {
+			continue
+		}
+		if name, ok := strings.CutPrefix(rest, string(kiln.PoolWarming)+"/"); ok {
+			for _, d := range f.tally().demands {
+				if d.Configuration.String() == name {
+					return f, d.Configuration, nil
+				}
+			}
+		}
+		if strings.HasPrefix(rest, string(kiln.PoolActive)+"/") {
+			return nil, kiln.Configuration{}, kiln.Errorf(kiln.KindInvalid, op,
+				"An active pool has no minimum, maximum or target: it is what requests took. Name the warming pool.")
+		}
+	}
+	return nil, kiln.Configuration{}, kiln.Errorf(kiln.KindNotFound, op, "There is no pool %s; `kiln ls pools` lists them.", id)
+}
+
+// PoolOf gives one pool by its id. KindNotFound.
+func (p *Pool) PoolOf(id string) (Counts, error) {
+	for _, c := range p.Pools() {
+		if c.ID == id {
+			return c, nil
+		}
+	}
+	return Counts{}, kiln.Errorf(kiln.KindNotFound, "pool: get", "There is no pool %s; `kiln ls pools` lists them.", id)
+}
