@@ -114,13 +114,14 @@ func (m *Manager) consolidateOwner(now, last time.Time, o *ownership) {
 }
 
 // leastUsed is the executing instance of which the smallest share is used, the youngest of several; nil when none executes.
+// One that holds provisioned containers is not chosen: they are kept.
 func (m *Manager) leastUsed(o *ownership) *instance {
 	var least *instance
 	share := func(in *instance) float64 {
 		return float64(in.used()) / float64(in.place.Configuration.Shape.MemoryMiB)
 	}
 	for _, in := range o.instances {
-		if in.active > 0 && (least == nil || share(in) <= share(least)) {
+		if in.active > 0 && in.promised == 0 && (least == nil || share(in) <= share(least)) {
 			least = in
 		}
 	}
@@ -154,7 +155,7 @@ func (in *instance) spared(o *ownership, used, size int) bool {
 		}
 		free = append(free, other.place.FreeMiB)
 		for _, c := range other.containers {
-			if c.state == kiln.ContainerIdle {
+			if c.resting() && !c.promised {
 				idle[c.group]++
 			}
 		}

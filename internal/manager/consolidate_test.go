@@ -37,7 +37,7 @@ func thin(t *testing.T, n int, change func(*Settings)) (*world, []*Request) {
 	return w, kept
 }
 
-func (w *world) state(id kiln.InstanceID) kiln.InstanceState {
+func (w *world) stateOf(id kiln.InstanceID) kiln.InstanceState {
 	list, _ := w.m.InstancePage(&Mark{}, nil)
 	for _, in := range list {
 		if in.ID == id {
@@ -79,8 +79,8 @@ func TestConsolidation(t *testing.T) {
 			long = r
 		}
 	}
-	if long == nil || w.state(chosen) != kiln.InstanceDraining {
-		t.Fatalf("%s is %s and executes %v", chosen, w.state(chosen), long)
+	if long == nil || w.stateOf(chosen) != kiln.InstanceDraining {
+		t.Fatalf("%s is %s and executes %v", chosen, w.stateOf(chosen), long)
 	}
 	for range 8 {
 		if r := w.request("a", "f", 256); true {
@@ -93,13 +93,13 @@ func TestConsolidation(t *testing.T) {
 	}
 	w.pass(10 * time.Minute)
 	w.settle()
-	if w.state(chosen) != kiln.InstanceDraining {
-		t.Fatalf("it is %s while it executes", w.state(chosen))
+	if w.stateOf(chosen) != kiln.InstanceDraining {
+		t.Fatalf("it is %s while it executes", w.stateOf(chosen))
 	}
 	w.end(long, false)
 	w.settle()
-	if w.state(chosen) != kiln.InstanceGone {
-		t.Errorf("it is %s when its execution is over", w.state(chosen))
+	if w.stateOf(chosen) != kiln.InstanceGone {
+		t.Errorf("it is %s when its execution is over", w.stateOf(chosen))
 	}
 }
 
