@@ -174,14 +174,15 @@ func (d *Door) eachConn(f func(*conn)) {
 
 // conn is one connection while it is on the fast way. Owned by its goroutine, but for busy.
 type conn struct {
-	door     *Door
-	net      net.Conn
-	in       *bufio.Reader
-	head     head
-	out      []byte
-	chance   *rand.ChaCha8
-	busy     atomic.Bool
-	deadline time.Time // the read deadline that is set
+	door   *Door
+	net    net.Conn
+	in     *bufio.Reader
+	head   head
+	out    []byte
+	chance *rand.ChaCha8
+	busy   atomic.Bool
+	// reading and writing are the deadlines that are set.
+	reading, writing time.Time
 }
 
 // serveConn answers Invokes on a connection until it ends or something else is asked on it.
@@ -223,7 +224,9 @@ func (c *conn) loop() (ordinary bool) {
 				return false
 			}
 		}
-		c.readUntil(c.door.cfg.HeadTimeout)
+		if b, _ := c.in.Peek(c.in.Buffered()); headEnd(b, 0) == 0 { // a head that is all there has no time to be bounded
+			c.readUntil(c.door.cfg.HeadTimeout)
+		}
 		c.busy.Store(true)
 		size, err := c.head.peekHead(c.in)
 		if errors.Is(err, errOrdinary) {
@@ -304,7 +307,10 @@ func (c *conn) refuse() {
 }
 
 func (c *conn) write() error {
-	_ = c.net.SetWriteDeadline(time.Now().Add(c.door.cfg.WriteTimeout))
+	if want := time.Now().Add(c.door.cfg.WriteTimeout); moved(want, c.writing) {
+		c.writing = want
+		_ = c.net.SetWriteDeadline(want)
+	}
 	_, err := c.net.Write(c.out)
 	return err
 }
@@ -319,14 +325,19 @@ func (c *conn) linger() {
 	_, _ = io.CopyN(io.Discard, c.in, lingerBytes)
 }
 
-// readUntil bounds the next reads. A deadline that is right to half a second is left as it is: setting one costs more
-// than reading the clock.
+// readUntil bounds the next reads.
 func (c *conn) readUntil(d time.Duration) {
-	want := time.Now().Add(d)
-	if off := want.Sub(c.deadline); off > 500*time.Millisecond || off < 0 {
-		c.deadline = want
+	if want := time.Now().Add(d); moved(want, c.reading) {
+		c.reading = want
 		_ = c.net.SetReadDeadline(want)
 	}
+}
+
+// moved reports whether a deadline must be set anew. One that is right to half a second is left as it is: setting it costs
+// more than reading the clock, and may wake the thread that waits for the network.
+func moved(want, set time.Time) bool {
+	off := want.Sub(set)
+	return off > 500*time.Millisecond || off < 0
 }
 
 // ordinary answers a request by net/http. One that asks for Invoke takes its connection back to the fast way.

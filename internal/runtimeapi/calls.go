@@ -27,6 +27,7 @@ func (s *Session) serve(c *conn) {
 	defer s.rest(c) // it counts as held until it has paid
 	var r request
 	for {
+		c.until = time.Time{} // the deadlines below are other ones
 		if c.owed {
 			c.owed = false
 			if !s.write(c, accepted) || c.ending {
@@ -124,8 +125,13 @@ func (s *Session) park(c *conn) {
 	if s.parked != nil {
 		s.parked.resume <- false
 	}
-	if s.direct == c {
+	switch s.direct {
+	case c:
 		s.direct = nil
+	case nil:
+		s.handBack()
+	default: // an execution listens elsewhere for what has come here
+		s.nudgeLocked()
 	}
 	s.parked, s.state = c, stateReady
 }
@@ -258,7 +264,7 @@ func (s *Session) awaits(id []byte) (to *reply, deadline time.Time, known bool) 
 		}
 		return x.reply, x.d.Deadline, true
 	}
-	if d := s.current; d != nil {
+	if d := s.current; d != nil && (s.state == stateRunning || s.state == stateAnswering || string(s.last) != string(id)) {
 		return &s.reply, d.Deadline, string(d.RequestID) == string(id)
 	}
 	return &s.reply, time.Time{}, s.last != "" && string(s.last) == string(id)
@@ -281,6 +287,7 @@ func (s *Session) nudge() {
 
 func (s *Session) nudgeLocked() {
 	if s.direct != nil {
+		s.direct.until = time.Time{}
 		_ = s.direct.SetReadDeadline(past)
 	}
 	s.signal()

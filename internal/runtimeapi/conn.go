@@ -40,6 +40,9 @@ type conn struct {
 	look   func(fd uintptr)
 	live   bool
 	polled [1]unix.PollFd
+	// put is sendOut, made once as look is; wrote is what it did.
+	put   func(fd uintptr) bool
+	wrote int
 
 	maxHead int
 	buf     []byte
@@ -54,6 +57,8 @@ type conn struct {
 	owed bool
 	// ending is true when the peer wants the connection closed after what is owed.
 	ending bool
+	// until is the deadline an execution has set for reading and writing; zero when another may be set.
+	until time.Time
 	// resume hands the connection back to its serving goroutine: true to go on, false to end it.
 	resume chan bool
 	// trailerType and trailerBody are a streamed answer's late error, from its trailers.
@@ -65,7 +70,7 @@ func newConn(nc net.Conn, maxHead int) *conn {
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}
-	c.look = c.peek
+	c.look, c.put = c.peek, c.sendOut
 	return c
 }
 
@@ -319,6 +324,28 @@ func (c *conn) peek(fd uintptr) {
 	var b [1]byte
 	n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	c.live = n > 0 || err == unix.EAGAIN || err == unix.EINTR
+}
+
+// sendNow writes a response if the socket takes it without waiting, as it does unless the peer leaves much unread. False
+// when nothing was written.
+func (c *conn) sendNow(response string) bool {
+	if c.raw == nil {
+		return false
+	}
+	c.out, c.wrote = append(c.out[:0], response...), 0
+	if err := c.raw.Write(c.put); err != nil || c.wrote <= 0 {
+		return false
+	}
+	if c.wrote < len(c.out) { // the peer has left no room for some hundred bytes: its connection is of no more use
+		_ = c.Close()
+	}
+	return true
+}
+
+// sendOut writes once what sendNow has in out.
+func (c *conn) sendOut(fd uintptr) bool {
+	c.wrote, _ = unix.Write(int(fd), c.out)
+	return true
 }
 
 // send writes b, and body after it, within limit (zero: the deadline that is already set).

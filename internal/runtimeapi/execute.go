@@ -63,23 +63,32 @@ func (s *Session) Execute(ctx context.Context, d *kiln.Delivery) kiln.Answer {
 // over before there is one.
 func (x *execution) claim() *conn {
 	s := x.s
+	var heard *conn
 	for {
 		s.mu.Lock()
 		_, over := x.verdict(time.Now())
-		c := s.parked
+		c, unread := s.parked, s.unread
 		s.parked = nil
+		if c == nil && unread != nil && !over {
+			s.unread = nil
+			x.own(unread)
+		}
 		s.mu.Unlock()
-		if over {
+		switch {
+		case over:
 			if c != nil {
 				c.resume <- false
 			}
 			return nil
-		}
-		if c == nil {
+		case c == nil && unread != nil:
+			if x.hear(unread) {
+				heard = unread
+			}
+			continue
+		case c == nil:
 			x.sleep()
 			continue
-		}
-		if !c.alive() {
+		case c != heard && !c.alive():
 			c.resume <- false
 			continue
 		}
@@ -89,13 +98,22 @@ func (x *execution) claim() *conn {
 			c.resume <- false
 			return nil
 		}
-		s.direct, s.state = c, stateRunning
-		_ = c.SetDeadline(x.d.Deadline) // under the lock: whoever nudges comes after it
-		if x.ctx.Err() != nil {
-			s.nudgeLocked()
-		}
+		s.state = stateRunning
+		x.own(c)
 		s.mu.Unlock()
 		return c
+	}
+}
+
+// own makes a connection this execution's own, to the execution's deadline. mu is held: whoever nudges comes after it.
+func (x *execution) own(c *conn) {
+	x.s.direct = c
+	if !c.until.Equal(x.d.Deadline) {
+		c.until = x.d.Deadline
+		_ = c.SetDeadline(x.d.Deadline)
+	}
+	if x.ctx.Err() != nil {
+		x.s.nudgeLocked()
 	}
 }
 
@@ -163,7 +181,7 @@ func (x *execution) listen(c *conn) {
 			x.letGo(c, false)
 			return
 		case answered:
-			if c.owed && !c.ending && c.nextBuffered() && x.repark(c) {
+			if c.owed && !c.ending && c.nextBuffered() && x.repark(c) || x.leave(c) {
 				return
 			}
 			x.letGo(c, true)

@@ -80,6 +80,7 @@ type Session struct {
 	binder   *conn // its GET /kiln/binding waits
 	parked   *conn // its GET /next waits
 	direct   *conn // owned by Execute, which reads from it
+	unread   *conn // gave the last answer, and nobody reads from it; see unread.go
 	current  *kiln.Delivery
 	reply    reply          // to current
 	last     kiln.RequestID // of the execution before
@@ -89,6 +90,9 @@ type Session struct {
 	exitAt   time.Time
 	lost     bool // nothing more can be executed
 	closed   bool // no further connections
+	unreadAt time.Time
+	reader   *time.Timer // calls readOn; nil before the first answer
+	watched  bool        // it will
 	// several is there when the container runs more than one execution at once; then current and parked are not used.
 	several *several
 }
@@ -303,6 +307,10 @@ func (s *Session) release() {
 		}
 	}
 	s.binder, s.parked = nil, nil
+	s.handBack()
+	if s.reader != nil {
+		s.reader.Stop()
+	}
 	s.several.release()
 }
 
