@@ -2,7 +2,8 @@
 # test.sh required|long runs a set of tests and ends with one line: N passed, N failed, N skipped.
 #
 # required: every package, every driver that this project promises; a skip is a failure.
-# long: the same under the race detector, and the tests with the build tag "long".
+# long: the same under the race detector, and the tests with the build tag "long"; and all of it builds where there is no
+# Linux.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -16,7 +17,11 @@ lane=${1:-required}
 set --
 case $lane in
 required) limit=28m ;;
-long) limit=120m && set -- -race -tags long ;;
+long)
+	limit=120m
+	set -- -race -tags long
+	GOOS=darwin go vet ./...
+	;;
 *)
 	echo "test: say required or long" >&2
 	exit 2

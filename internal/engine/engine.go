@@ -200,7 +200,7 @@ func (e *Engine) free() (int64, error) {
 	if err := unix.Statfs(e.dir, &fs); err != nil {
 		return 0, err
 	}
-	return int64(fs.Bavail) * fs.Bsize, nil
+	return int64(fs.Bavail) * int64(fs.Bsize), nil
 }
 
 // Close ends the watches, the connection and the server, and returns when all of them have ended. Writes under way fail.

@@ -276,7 +276,7 @@ func Full(p *Process, target string) bool {
 	if err := unix.Statfs(fmt.Sprintf("/proc/%d/root%s", p.Pid, target), &fs); err != nil {
 		return false // the process has ended, and its disk with it
 	}
-	return int64(fs.Bavail)*fs.Bsize < fullBytes || fs.Files > 0 && fs.Ffree == 0
+	return int64(fs.Bavail)*int64(fs.Bsize) < fullBytes || fs.Files > 0 && fs.Ffree == 0
 }
 
 // MakeMemoryDisk gives a disk of sizeMiB in memory, for machines that have no loop devices: what is written to it counts

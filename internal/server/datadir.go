@@ -177,7 +177,7 @@ func (d *dataDir) room(reserveMiB int64) error {
 	if err := unix.Statfs(d.path, &fs); err != nil {
 		return kiln.Wrap(kiln.KindInternal, "server: look at disk", "cannot tell how much disk is free", err)
 	}
-	free := int64(fs.Bavail) * fs.Bsize >> 20
+	free := int64(fs.Bavail) * int64(fs.Bsize) >> 20
 	if free < reserveMiB {
 		return kiln.Errorf(kiln.KindUnavailable, "server: look at disk", "%s; free some disk or lower disk.reserve", fmt.Sprintf("only %d MiB of disk are free under %s and disk.reserve keeps %d", free, d.path, reserveMiB))
 	}

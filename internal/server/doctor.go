@@ -186,7 +186,7 @@ func (p *page) doctorLimits(cfg Config) {
 	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err == nil {
-		free := int64(fs.Bavail) * fs.Bsize >> 20
+		free := int64(fs.Bavail) * int64(fs.Bsize) >> 20
 		p.finding(free > 2*cfg.DiskReserve, "disk", fmt.Sprintf("%d MiB free under %s; writes of new code stop below %d", free, dir, cfg.DiskReserve))
 	}
 }

@@ -72,7 +72,7 @@ func (f filler) leave(free int64) {
 			if err := unix.Statfs(f.path, &fs); err != nil {
 				f.t.Fatal(err)
 			}
-			if int64(fs.Bavail)*fs.Bsize-block < free {
+			if int64(fs.Bavail)*int64(fs.Bsize)-block < free {
 				break
 			}
 			if _, err := file.Write(make([]byte, block)); err != nil {
