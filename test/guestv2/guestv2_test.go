@@ -41,7 +41,8 @@ var programs = []string{ // never written
 }
 
 // The suites of driver container and of package sandbox pass under cgroup v2 alone, in a virtual machine with Debian's
-// kernel: at the machine's own cgroup root, and in a cgroup namespace whose root holds processes. R42 R44 R86 R87 R102
+// kernel: at the machine's own cgroup root, and in a cgroup namespace whose root holds processes. A server stands steps of the
+// clock there, which is nobody else's. R42 R44 R86 R87 R101 R102
 func TestCgroupV2(t *testing.T) {
 	if os.Geteuid() != 0 {
 		kilntest.Skip(t, "this needs root, to make a disk image with the files of this machine")
@@ -57,7 +58,8 @@ func TestCgroupV2(t *testing.T) {
 	if err != nil || len(images) != 1 {
 		t.Fatalf("kernels: %v %v", images, err)
 	}
-	runs := []string{"plain:/tests/sandbox,-test.v", "plain:/tests/container,-test.v,-test.timeout=13m", "boxed:/tests/sandbox,-test.v", "boxed:/tests/container,-test.v,-test.run=Life|WhatTheGuestSees|OutOfMemory"}
+	runs := []string{"plain:/tests/sandbox,-test.v", "plain:/tests/container,-test.v,-test.timeout=13m", "boxed:/tests/sandbox,-test.v", "boxed:/tests/container,-test.v,-test.run=Life|WhatTheGuestSees|OutOfMemory",
+		"plain:/tests/clock,-test.v"}
 	if other := os.Getenv("KILN_GUESTV2_RUNS"); other != "" {
 		runs = strings.Split(other, ";")
 	}

@@ -157,6 +157,8 @@ func (s system) build() {
 	for name, pkg := range map[string]string{"sandbox": "./internal/sandbox", "container": "./internal/driver/container"} {
 		s.run(root, "go", "test", "-c", "-o", filepath.Join(s.tree, "tests", name), pkg)
 	}
+	s.run(root, "go", "test", "-c", "-tags", "clock", "-o", filepath.Join(s.tree, "tests", "clock"), "./test/guestv2/clock")
+	s.must(kilntest.GoBuild("kiln/cmd/kiln", filepath.Join(s.tree, "tests", "kiln")))
 	for name, pkg := range map[string]string{"rawloop": "./internal/driver/container/testdata/rawloop", "guest": "./internal/driver/drivertest/testdata/guest"} {
 		s.run(root, "go", "build", "-o", filepath.Join(s.tree, "tests", "built", name), pkg)
 	}

@@ -53,7 +53,22 @@ func root() error {
 	err := errors.Join(unix.Mount("/dev", "/root/dev", "", unix.MS_MOVE, ""), os.Chdir("/root"), unix.Mount(".", "/", "", unix.MS_MOVE, ""), unix.Chroot("."), os.Chdir("/"))
 	return errors.Join(err, mount("proc", "/proc", "proc"), mount("sysfs", "/sys", "sysfs"), mount("tmpfs", "/run", "tmpfs"), mount("tmpfs", "/dev/shm", "tmpfs"),
 		mount("cgroup2", "/sys/fs/cgroup", "cgroup2"), os.Setenv("PATH", "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin"), os.Setenv("HOME", "/root"),
-		os.Setenv("KILN_REQUIRE_CONTAINER", "1"))
+		os.Setenv("KILN_REQUIRE_CONTAINER", "1"), os.Setenv("KILN_BIN", "/tests/kiln"), loopback())
+}
+
+// loopback brings up the link to the machine itself.
+func loopback() error {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	link, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	link.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, link)
 }
 
 func mount(from, to, kind string) error {
