@@ -22,11 +22,12 @@ func (x *Index) Update(in *Instance) {
 	case spotWarm:
 		push(x.warm, in)
 	case spotStarting:
-		in.room = grow(x.starting, in.owner()).add(in)
+		in.room = x.house(in.owner()).starting.add(in)
 	case spotAssigned:
-		in.room = grow(x.rooms, in.owner()).add(in)
+		house := x.house(in.owner())
+		in.room = house.rooms.add(in)
 		for _, s := range in.packages {
-			grow(x.packages, holding{in.owner(), s.digest}).put(s)
+			x.holders(house, s.digest).put(s)
 		}
 	}
 }
@@ -39,7 +40,7 @@ func (x *Index) Hold(in *Instance, digest kiln.Digest) {
 	s := &slot{in: in, digest: digest}
 	in.packages = append(in.packages, s)
 	if in.spot == spotAssigned {
-		grow(x.packages, holding{in.owner(), digest}).put(s)
+		x.holders(x.house(in.owner()), digest).put(s)
 	}
 }
 
@@ -50,7 +51,9 @@ func (x *Index) Drop(in *Instance, digest kiln.Digest) {
 		return
 	}
 	if s := in.packages[i]; s.tree != nil {
-		shrink(x.packages, holding{in.owner(), digest}, s)
+		own := in.owner()
+		x.release(x.houses[own], s)
+		x.prune(own)
 	}
 	in.packages = slices.Delete(in.packages, i, i+1)
 }
@@ -76,23 +79,20 @@ func (x *Index) Oldest(c kiln.Configuration) *Instance {
 
 // Home gives where the candidates for a need are, for choices to come. Give it back with Leave.
 func (x *Index) Home(need Need) Home {
-	own := need.owner()
-	h := Home{rooms: grow(x.rooms, own), starting: grow(x.starting, own), packages: grow(x.packages, holding{own, need.Package})}
-	for _, t := range []*tree{h.rooms, h.starting, h.packages} {
-		t.homes++
-	}
+	h := Home{house: x.house(need.owner())}
+	h.packages = x.holders(h.house, need.Package)
+	h.house.users++
+	h.packages.homes++
 	return h
 }
 
 // Leave gives the home of a need back, which must not be used any more.
 func (x *Index) Leave(need Need) {
-	for _, t := range []*tree{need.Home.rooms, need.Home.starting, need.Home.packages} {
-		t.homes--
-	}
-	own := need.owner()
-	prune(x.rooms, own)
-	prune(x.starting, own)
-	prune(x.packages, holding{own, need.Package})
+	h := need.Home
+	h.house.users--
+	h.packages.homes--
+	x.pruneHolders(h.house, h.packages, need.Package)
+	x.prune(need.owner())
 }
 
 func (n *Need) owner() owner { return owner{n.Account, n.Driver, n.Runtime} }
@@ -135,37 +135,71 @@ func (x *Index) remove(in *Instance) {
 	switch in.spot {
 	case spotBooting, spotWarm:
 		in.queue.remove(in)
-	case spotStarting:
-		shrink(x.starting, in.owner(), in.room)
-	case spotAssigned:
-		shrink(x.rooms, in.owner(), in.room)
-		for _, s := range in.packages {
-			shrink(x.packages, holding{in.owner(), s.digest}, s)
+	case spotStarting, spotAssigned:
+		own := in.owner()
+		house := x.houses[own]
+		if in.spot == spotAssigned {
+			for _, s := range in.packages {
+				x.release(house, s)
+			}
 		}
+		in.room.tree.remove(in.room)
+		x.prune(own)
 	}
 	in.room, in.spot = nil, spotNone
 }
 
-// grow gives the tree under a key, made when there is none.
-func grow[K comparable](trees map[K]*tree, key K) *tree {
-	t := trees[key]
+// house gives an owner's household, made when there is none.
+func (x *Index) house(own owner) *household {
+	h := x.houses[own]
+	if h == nil {
+		h = &household{}
+		x.houses[own] = h
+	}
+	return h
+}
+
+// prune forgets an owner's household when nothing is in it and nobody names it.
+func (x *Index) prune(own owner) {
+	if h := x.houses[own]; h.rooms.count == 0 && h.starting.count == 0 && h.users == 0 {
+		delete(x.houses, own)
+	}
+}
+
+// holders gives the tree of a household's instances that hold a package, made when there is none.
+func (x *Index) holders(house *household, digest kiln.Digest) *tree {
+	p := x.parcels[digest]
+	if p == nil {
+		p = &parcel{digest: digest}
+		x.parcels[digest] = p
+	}
+	t := x.packages[holding{house, p}]
 	if t == nil {
 		t = &tree{}
-		trees[key] = t
+		x.packages[holding{house, p}] = t
+		house.users++
+		p.users++
 	}
 	return t
 }
 
-// shrink takes a slot out of the tree under a key.
-func shrink[K comparable](trees map[K]*tree, key K, s *slot) {
-	s.tree.remove(s)
-	prune(trees, key)
+// release takes a slot out of the tree of its package.
+func (x *Index) release(house *household, s *slot) {
+	t := s.tree
+	t.remove(s)
+	x.pruneHolders(house, t, s.digest)
 }
 
-// prune takes a tree that is empty and nobody's home out of the map.
-func prune[K comparable](trees map[K]*tree, key K) {
-	if t := trees[key]; t.count == 0 && t.homes == 0 {
-		delete(trees, key)
+// pruneHolders forgets a tree of a package that is empty and nobody's home. The household stays, for prune.
+func (x *Index) pruneHolders(house *household, t *tree, digest kiln.Digest) {
+	if t.count > 0 || t.homes > 0 {
+		return
+	}
+	p := x.parcels[digest]
+	delete(x.packages, holding{house, p})
+	house.users--
+	if p.users--; p.users == 0 {
+		delete(x.parcels, digest)
 	}
 }
 

@@ -80,8 +80,11 @@ type Need struct {
 	Home Home
 }
 
-// Home is where the candidates for a need are: the trees of its account and of its package.
-type Home struct{ packages, rooms, starting *tree }
+// Home is where the candidates for a need are: its account's instances and those of them that hold its package.
+type Home struct {
+	house    *household
+	packages *tree
+}
 
 // Choice is the place chosen.
 type Choice struct {
@@ -116,17 +119,30 @@ type owner struct {
 	driver, runtime string
 }
 
-// holding finds an account's instances that hold a package.
-type holding struct {
-	owner
+// household is all instances of one owner: those assigned and those on their way.
+type household struct {
+	rooms, starting tree
+	users           int // trees of packages that name it, and homes
+}
+
+// parcel is a package that some instance holds.
+type parcel struct {
 	digest kiln.Digest
+	users  int // trees that name it
+}
+
+// holding names an owner's instances that hold a package. Two pointers in place of four strings: where there are a hundred
+// thousand containers, what a choice costs is the memory it reads.
+type holding struct {
+	house  *household
+	parcel *parcel
 }
 
 // Index is the index of instances. Make it with New.
 type Index struct {
 	shapes   []kiln.Shape // smallest first
-	rooms    map[owner]*tree
-	starting map[owner]*tree
+	houses   map[owner]*household
+	parcels  map[kiln.Digest]*parcel
 	packages map[holding]*tree
 	warm     map[kiln.Configuration]*queue
 	booting  map[kiln.Configuration]*queue
@@ -135,8 +151,8 @@ type Index struct {
 // New makes an empty index.
 func New(shapes []kiln.Shape) *Index {
 	x := &Index{
-		rooms:    make(map[owner]*tree),
-		starting: make(map[owner]*tree),
+		houses:   make(map[owner]*household),
+		parcels:  make(map[kiln.Digest]*parcel),
 		packages: make(map[holding]*tree),
 		warm:     make(map[kiln.Configuration]*queue),
 		booting:  make(map[kiln.Configuration]*queue),
@@ -173,28 +189,30 @@ func (x *Index) Place(need Need) (Choice, bool) {
 	}
 	c := Choice{Configuration: kiln.Configuration{Driver: need.Driver, Runtime: need.Runtime, Shape: smallest}}
 
-	home := need.Home
-	if home.packages == nil {
-		own := need.owner()
-		home = Home{rooms: x.rooms[own], starting: x.starting[own], packages: x.packages[holding{own, need.Package}]}
+	house, holders := need.Home.house, need.Home.packages
+	if house == nil {
+		if house = x.houses[need.owner()]; house != nil {
+			holders = x.packages[holding{house, x.parcels[need.Package]}]
+		}
 	}
-	holders := home.packages
 	if in := holders.fit(need.MemoryMiB); in != nil {
 		return c.on(in, kiln.PathCodeCache, ReasonPackage), true
 	}
 	c.Passed[1] = holders.len()
 
-	rooms := home.rooms
-	if in := rooms.fit(need.MemoryMiB); in != nil {
-		return c.on(in, kiln.PathAccountInstance, ReasonAccount), true
+	if house != nil {
+		if in := house.rooms.fit(need.MemoryMiB); in != nil {
+			return c.on(in, kiln.PathAccountInstance, ReasonAccount), true
+		}
+		c.Passed[2] = house.rooms.len()
 	}
-	c.Passed[2] = rooms.len()
-
 	if in := x.head(x.warm, c.Configuration, need.MemoryMiB); in != nil {
 		return c.on(in, kiln.PathWarmingPool, ReasonWarm), true
 	}
-	if in := home.starting.fit(need.MemoryMiB); in != nil {
-		return c.on(in, kiln.PathInstantiated, ReasonStarting), true
+	if house != nil {
+		if in := house.starting.fit(need.MemoryMiB); in != nil {
+			return c.on(in, kiln.PathInstantiated, ReasonStarting), true
+		}
 	}
 	if in := x.head(x.booting, c.Configuration, need.MemoryMiB); in != nil {
 		return c.on(in, kiln.PathInstantiated, ReasonBooting), true

@@ -180,6 +180,34 @@ func TestIndexAgainstScan(t *testing.T) {
 	}
 }
 
+// What nobody holds and nobody names any more is forgotten: an index that is emptied keeps nothing.
+func TestEmptiedIndexKeepsNothing(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 0))
+	s := &stock{Index: New([]kiln.Shape{small})}
+	var all []*Instance
+	var homes []Need
+	for i := range 200 {
+		account, digest := fmt.Sprint(r.IntN(5)), fmt.Sprint(r.IntN(9))
+		state := []kiln.InstanceState{kiln.InstanceAssigned, kiln.InstanceBooting}[r.IntN(2)]
+		all = append(all, s.add(fmt.Sprint(i), state, account, "python", small, r.IntN(1024), digest, "shared"))
+		need := Need{Account: kiln.AccountID(account), Driver: "fake", Runtime: "python", Package: kiln.Digest(fmt.Sprint(r.IntN(12))), MemoryMiB: 1}
+		need.Home = s.Home(need)
+		homes = append(homes, need)
+	}
+	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	for i, in := range all {
+		if i%2 == 0 {
+			s.Drop(in, "shared")
+		}
+		in.State = kiln.InstanceDraining
+		s.Update(in)
+		s.Leave(homes[i])
+	}
+	if len(s.houses)+len(s.parcels)+len(s.packages) > 0 {
+		t.Errorf("%d households, %d parcels, %d trees are left", len(s.houses), len(s.parcels), len(s.packages))
+	}
+}
+
 // scan chooses by looking at everything.
 func scan(all []*Instance, need Need) *Instance {
 	for _, cached := range []bool{true, false} {

@@ -9,14 +9,17 @@ import (
 // blockMax is how many entries a block has at most. Two neighbours that have no more than half of that together are joined.
 const blockMax = 64
 
+// fewMax is how many entries a tree holds in itself, before it has blocks: most packages are on one or two instances.
+const fewMax = 2
+
 // tree orders instances by their free memory, then by age. It is a B+ tree of two levels: entries in blocks, so that a
 // choice reads a few neighbouring cache lines, and never the instances it passes over. What it costs at a hundred thousand
-// containers is the memory it touches, not its steps.
+// containers is the memory it touches, not its steps; the first entries are therefore in the tree itself.
 type tree struct {
-	blocks []block  // in order; none is empty but the only one
-	first  [1]block // what blocks is while one is enough
 	count  int32
-	homes  int // that keep it although it is empty
+	homes  int32         // that keep it although it is empty
+	few    [fewMax]entry // the entries, in order, while there are no blocks
+	blocks []block       // in order; none is empty. Once made they stay until the tree is empty
 }
 
 // block is a run of entries in order.
@@ -49,6 +52,12 @@ func (t *tree) fit(memoryMiB int) *Instance {
 	if t == nil || t.count == 0 {
 		return nil
 	}
+	if t.blocks == nil {
+		if i := t.findFew(memoryMiB, 0); i < int(t.count) {
+			return t.few[i].in
+		}
+		return nil
+	}
 	b, i := t.find(memoryMiB, 0)
 	if b == len(t.blocks) {
 		return nil
@@ -73,6 +82,15 @@ func (s *slot) refit() {
 	t := s.tree
 	t.remove(s)
 	t.put(s)
+}
+
+// findFew gives the first of the entries in the tree itself that is not before the free memory and the sequence given.
+func (t *tree) findFew(free int, sequence uint64) int {
+	i := 0
+	for i < int(t.count) && t.few[i].before(free, sequence) {
+		i++
+	}
+	return i
 }
 
 // find gives the first entry that is not before the free memory and the sequence given; the block after the last when there
@@ -112,11 +130,18 @@ func (e *entry) before(free int, sequence uint64) bool {
 }
 
 func (t *tree) insert(e entry) {
-	if t.count++; t.count == 1 {
-		t.blocks = t.first[:1:1]
-		t.first[0].entries = append(t.first[0].entries[:0], e)
-		return
+	if t.blocks == nil {
+		i := t.findFew(e.free, e.sequence)
+		if t.count < fewMax {
+			copy(t.few[i+1:], t.few[i:])
+			t.few[i] = e
+			t.count++
+			return
+		}
+		entries := append(make([]entry, 0, 2*(fewMax+1)), t.few[:]...)
+		t.blocks, t.few = []block{{entries}}, [fewMax]entry{}
 	}
+	t.count++
 	b, i := t.find(e.free, e.sequence)
 	if b == len(t.blocks) {
 		b, i = b-1, len(t.blocks[b-1].entries)
@@ -132,11 +157,20 @@ func (t *tree) insert(e entry) {
 }
 
 func (t *tree) remove(s *slot) {
+	s.tree = nil
+	t.count--
+	if t.blocks == nil {
+		i := t.findFew(s.free, s.in.Sequence)
+		copy(t.few[i:], t.few[i+1:])
+		t.few[fewMax-1] = entry{}
+		return
+	}
 	b, i := t.find(s.free, s.in.Sequence)
 	t.blocks[b].entries = slices.Delete(t.blocks[b].entries, i, i+1)
-	t.count--
-	s.tree = nil
 	if len(t.blocks) == 1 {
+		if t.count == 0 {
+			t.blocks = nil
+		}
 		return
 	}
 	if b == len(t.blocks)-1 {

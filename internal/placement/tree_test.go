@@ -46,7 +46,7 @@ func TestTreeOfManyBlocks(t *testing.T) {
 				t.Fatalf("seed %d step %d: %d MiB gives %+v, want %+v; %d of %d", seed, step, need, got, want, x.len(), len(slots))
 			}
 			for i, b := range x.blocks {
-				if len(b.entries) > blockMax || len(b.entries) == 0 && len(x.blocks) > 1 {
+				if len(b.entries) > blockMax || len(b.entries) == 0 {
 					t.Fatalf("seed %d step %d: block %d of %d has %d entries", seed, step, i, len(x.blocks), len(b.entries))
 				}
 			}
