@@ -10,8 +10,8 @@ import (
 
 // Faults is what goes wrong. The zero value is nothing.
 type Faults struct {
-	// Boot, Prepare, Bind, Init and Delete are the chances that one of these fails.
-	Boot, Prepare, Bind, Init, Delete float64
+	// Boot, Prepare, Bind, Init, Pause and Delete are the chances that one of these fails.
+	Boot, Prepare, Bind, Init, Pause, Delete float64
 	// Slow is the chance that the store of packages is slow, SlowBy at most how much.
 	Slow   float64
 	SlowBy time.Duration
@@ -21,8 +21,11 @@ type Faults struct {
 	LostNode time.Duration
 	// LostInstance is the mean time between two instances ending by themselves. Zero: never.
 	LostInstance time.Duration
-	// Check, when set, looks at everything after every step.
-	Check func(*world) error
+	// Operator is the mean time between two things an operator does: settings changed, instances drained, containers
+	// deleted, versions superseded, callers gone. Zero: never.
+	Operator time.Duration
+
+	check func() error // after every step, when set
 }
 
 // hits draws whether something happens. Nothing is drawn for what never does.
@@ -78,7 +81,7 @@ func (w *world) lose(in *machine) {
 		return
 	}
 	for _, b := range slices.Clone(in.boxes) {
-		if c := b.call; c != nil { // the execution tells of its loss itself, as it would live
+		for _, c := range slices.Clone(b.running) { // the execution tells of its loss itself, as it would live
 			w.end(c, true)
 		}
 	}

@@ -17,7 +17,7 @@ type meter struct {
 	steps      int
 	boots      int
 	loads      int // containers loaded ahead
-	outcomes   [outcomeFailed + 1]int
+	outcomes   [outcomes]int
 	paths      map[kiln.Path]int
 	delays     delays
 	idleMiB    int // held by containers that execute nothing and nobody waits for

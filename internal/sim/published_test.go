@@ -69,32 +69,3 @@ func TestPublishedFigures(t *testing.T) {
 }
 
 func off(got, want float64) float64 { return math.Abs(got/want - 1) }
-
-// Kiln's own policy, never fitted on a function that is scored, has at least 30 % fewer cold starts than the hybrid histogram
-// at its waste, and at most 0.77 of its waste at its number of cold starts (R40 R67).
-func TestKilnBeatsTheHybridHistogram(t *testing.T) {
-	tr := public(t, "azure2019_joint8h")
-	results, err := Run(t.Context(), Options{Trace: tr, Mode: ModePaper, Policies: []string{"kiln"}, Frontier: true, Folds: 5, Seed: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	const hybridCold, hybridWaste = 487, 0.877
-	if cold := between(results, func(r Result) (float64, float64) { return r.Waste, float64(r.Cold) }, hybridWaste); cold > 0.7*hybridCold {
-		t.Errorf("%.0f cold starts at waste %g, want %.0f at most", cold, hybridWaste, 0.7*hybridCold)
-	}
-	if waste := between(results, func(r Result) (float64, float64) { return -float64(r.Cold), r.Waste }, -hybridCold); waste > 0.77*hybridWaste {
-		t.Errorf("waste %.3f at %d cold starts, want %.3f at most", waste, hybridCold, 0.77*hybridWaste)
-	}
-}
-
-// between gives y at x on the line through the results, which go up in x.
-func between(results []Result, of func(Result) (x, y float64), x float64) float64 {
-	for i := 1; i < len(results); i++ {
-		x0, y0 := of(results[i-1])
-		x1, y1 := of(results[i])
-		if x0 <= x && x <= x1 && x1 > x0 {
-			return y0 + (y1-y0)*(x-x0)/(x1-x0)
-		}
-	}
-	return math.NaN()
-}

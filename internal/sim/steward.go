@@ -290,8 +290,10 @@ func (st *steward) executing(f *function) []*call {
 		return nil
 	}
 	for _, b := range st.s.boxes(f) {
-		if b.call != nil && !b.call.ahead {
-			out = append(out, b.call)
+		for _, c := range b.running {
+			if !c.ahead {
+				out = append(out, c)
+			}
 		}
 	}
 	return out

@@ -22,6 +22,8 @@ const (
 	startPrepare = 48 * time.Millisecond
 	// startBind is a prepared container made a function's, its package fetched on the way: start.warming-pool.python.
 	startBind = 9 * time.Millisecond
+	// startPause is a container's being frozen.
+	startPause = time.Millisecond
 	// startDelete is until nothing is left of a container or an instance.
 	startDelete = 15 * time.Millisecond
 	// preparedMiB is what a container prepared for nobody takes: prepared.python.pss and prepared.nodejs.pss.

@@ -31,6 +31,10 @@ type world struct {
 	meter *meter
 	// watch, when set, is told of what happens; it may not step the manager.
 	watch watcher
+	// seen, when set, is shown every request.
+	seen func(*call)
+	// heard, when set, is told of the manager's events.
+	heard func(*kiln.Event)
 	// failed is the first thing that broke.
 	failed error
 }
@@ -55,16 +59,19 @@ type machine struct {
 
 // box is a container as it is.
 type box struct {
-	id    kiln.ContainerID
-	in    *machine
-	owner *function // nil while prepared for nobody
-	mib   int       // as idle memory counts it
-	given int       // of its instance, by its amounts
-	state boxState
-	since time.Duration
-	call  *call // it executes
-	calls int
-	gone  bool
+	id      kiln.ContainerID
+	in      *machine
+	owner   *function // nil while prepared for nobody
+	mib     int       // as idle memory counts it
+	given   int       // of its instance, by its amounts
+	state   boxState
+	since   time.Duration
+	running []*call // its executions, at most as many as its version declares
+	calls   int
+	gone    bool
+
+	paused  bool
+	resumed uint64 // the last pause that was taken back
 
 	priority float64 // for greedy-dual
 	listed   bool
@@ -98,7 +105,13 @@ const (
 	outcomeLost // its container or instance ended
 	outcomeRefused
 	outcomeFailed // its initialisation
+	outcomeCancelled
+	outcomes // how many there are
 )
+
+func (o outcome) String() string {
+	return [outcomes]string{"pending", "executing", "done", "lost", "refused", "failed", "cancelled"}[o]
+}
 
 // epoch is when the virtual time begins: midnight UTC of a day, so that minutes of the hour are what they are.
 func epoch() time.Time { return time.Unix(1_700_006_400, 0).UTC() }
@@ -154,7 +167,7 @@ func (w *world) happen(e *happening) {
 	case happensCall:
 		w.call(e.call)
 	case happensEnd:
-		w.end(e.call, false)
+		w.end(e.call, w.faults.hits(w, w.faults.Crash))
 	case happensEvent:
 		w.land(e.event)
 	case happensDo:
@@ -224,6 +237,9 @@ func (w *world) forget(e manager.Event) {
 // call makes a request.
 func (w *world) call(c *call) {
 	c.at = w.clock
+	if w.seen != nil {
+		w.seen(c)
+	}
 	f := c.of
 	c.request = manager.Request{
 		ID: kiln.RequestID("r" + strconv.Itoa(w.meter.number())), Version: f.version, MemoryMiB: f.mib,
@@ -238,7 +254,7 @@ func (w *world) end(c *call, lost bool) {
 		return
 	}
 	b := w.containers[c.request.Container]
-	if b == nil || b.call != c {
+	if b == nil || !slices.Contains(b.running, c) {
 		w.fail("the execution %s ends in container %s, which does not execute it", c.request.ID, c.request.Container)
 		return
 	}
@@ -246,8 +262,10 @@ func (w *world) end(c *call, lost bool) {
 	if lost {
 		c.outcome = outcomeLost
 	}
-	b.call = nil
-	w.settle(b, boxIdle)
+	b.running = slices.DeleteFunc(b.running, func(o *call) bool { return o == c })
+	if len(b.running) == 0 {
+		w.settle(b, boxIdle)
+	}
 	w.meter.ended(c)
 	unused := c.ahead
 	w.step(manager.Event{Kind: manager.Ended, Container: b.id, RequestID: c.request.ID, Lost: lost, Unused: unused})
@@ -291,8 +309,8 @@ func (w *world) step(e manager.Event) {
 	for _, a := range w.manager.Step(w.now(), e) {
 		w.carry(&a)
 	}
-	if w.faults.Check != nil {
-		if err := w.faults.Check(w); err != nil {
+	if w.faults.check != nil {
+		if err := w.faults.check(); err != nil {
 			w.fail("after event %d of %s%s at %s: %w", e.Kind, e.Instance, e.Container, w.clock, err)
 		}
 	}
@@ -325,6 +343,8 @@ func (w *world) carry(a *manager.Action) {
 		w.wake = min(w.wake, max(a.At.Sub(epoch()), w.clock))
 	case manager.Tell:
 		w.told(&a.Event)
+	case manager.Pause:
+		w.pause(a)
 	case manager.Hasten:
 	default:
 		w.fail("the simulator does not know action %d", a.Kind)
@@ -398,11 +418,11 @@ func (w *world) deleteContainer(id kiln.ContainerID) {
 
 // kill ends what a container executes.
 func (w *world) kill(b *box) {
-	if c := b.call; c != nil {
-		b.call = nil
+	for _, c := range b.running {
 		c.outcome = outcomeLost
 		w.meter.ended(c)
 	}
+	b.running = nil
 	w.bury(b)
 }
 
@@ -442,12 +462,19 @@ func (w *world) deliver(r *manager.Request) {
 		return
 	}
 	b := w.containers[r.Container]
-	if b == nil || b.gone || b.call != nil || b.owner != c.of || b.in.account != c.of.version.Account {
+	if b == nil || b.gone || len(b.running) >= c.of.version.Slots() || b.owner != c.of || b.in.account != c.of.version.Account {
 		w.fail("request %s of %s is given container %s: %+v", r.ID, c.of.version.Account, r.Container, b)
 		return
 	}
 	w.settle(b, boxBusy)
-	b.call = c
+	if r.Resume > 0 {
+		b.paused, b.resumed = false, max(b.resumed, r.Resume)
+	}
+	if b.paused {
+		w.fail("request %s is given container %s, which is paused", r.ID, b.id)
+		return
+	}
+	b.running = append(b.running, c)
 	b.calls++
 	c.outcome = outcomeExecuting
 	w.meter.answered(w.clock, c)
@@ -455,6 +482,21 @@ func (w *world) deliver(r *manager.Request) {
 		w.watch.served(c)
 	}
 	w.events.push(happening{at: w.clock + c.takes, kind: happensEnd, call: c})
+}
+
+// pause stops a container after a moment, unless the pause was taken back meanwhile.
+func (w *world) pause(a *manager.Action) {
+	id, number := a.Container, a.Pauses
+	err := w.faults.strikes(w, w.faults.Pause, "the container was not paused")
+	w.events.push(happening{at: w.clock + w.takes(startPause), kind: happensDo, do: func() {
+		if b := w.containers[id]; b != nil && number > b.resumed {
+			if len(b.running) > 0 {
+				w.fail("container %s is paused while it executes", id)
+			}
+			b.paused = true
+		}
+		w.step(manager.Event{Kind: manager.Paused, Container: id, Pauses: number, Err: err})
+	}})
 }
 
 func (w *world) refuse(r *manager.Request) {
@@ -470,6 +512,9 @@ func (w *world) refuse(r *manager.Request) {
 // told follows the assignment of instances: whose code may run where.
 func (w *world) told(e *kiln.Event) {
 	in := w.instances[e.Instance]
+	if w.heard != nil {
+		w.heard(e)
+	}
 	if e.Kind != kiln.EventInstanceAssign || in == nil {
 		return
 	}
