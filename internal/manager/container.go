@@ -7,6 +7,7 @@ import (
 
 	"kiln"
 	"kiln/internal/placement"
+	"kiln/internal/retention"
 )
 
 // reasonWaited is why a request got a container that was busy when it came.
@@ -28,9 +29,12 @@ type container struct {
 	spent    bool        // lost with one of its executions: the others end in it, no further one begins
 	pauses   uint64      // how often it was to be paused
 	promised bool        // it is one of its group's promise
-	resume   uint64      // the pause to take back before it can execute; 0 for none
-	left     int         // how often its deletion failed
-	exited   bool        // it ended by itself; its executions or its start are still to answer
+	until    time.Time   // idle, it is kept so long; zero before retention was asked
+	review   time.Time   // retention is to be asked again; zero for no more
+	why      retention.Reason
+	resume   uint64 // the pause to take back before it can execute; 0 for none
+	left     int    // how often its deletion failed
+	exited   bool   // it ended by itself; its executions or its start are still to answer
 	timer    timer
 	busy     link[*container]
 }
@@ -221,7 +225,9 @@ func (m *Manager) serve(now time.Time, c *container, r *Request) {
 			m.unpause(c, r)
 		}
 		m.moveContainer(c, kiln.ContainerBusy)
+		c.until = time.Time{}
 		g.busy.push(c)
+		g.peak(g.busy.count)
 		m.busier(c.in)
 	} else {
 		r.Resume = c.pauses // taken back already, but for one who may be about to
@@ -251,6 +257,7 @@ func (m *Manager) idle(now time.Time, c *container) {
 		c.group.promise.idle.Idle(&c.place)
 	} else {
 		c.group.code.Idle(&c.place)
+		m.watch(now, c.group.function)
 	}
 	m.age(c)
 }
@@ -260,38 +267,30 @@ func (c *container) resting() bool {
 	return c.state == kiln.ContainerIdle || c.state == kiln.ContainerPaused
 }
 
-// age has a resting container looked at when it is to be paused or let go.
+// age has an idle container looked at when it is to be paused.
 func (m *Manager) age(c *container) {
-	var at time.Time
-	if !c.promised {
-		at = c.since.Add(m.retention.Container(c.group.version))
+	if !m.pausable(c) {
+		return
 	}
-	if m.pausable(c) {
-		at = earlier(at, c.since.Add(m.settings.PauseAfter))
-	}
-	if !at.IsZero() && (c.timer.index == 0 || c.timer.at.After(at)) {
+	if at := c.since.Add(m.settings.PauseAfter); c.timer.index == 0 || c.timer.at.After(at) {
 		m.timers.set(&c.timer, at)
 	}
 }
 
-// aged pauses a container that was idle for a while, and lets go one that was so for its retention; one that could not be
-// deleted is tried again.
+// aged pauses a container that was idle for a while; one that could not be deleted is tried again.
 func (m *Manager) aged(now time.Time, c *container) {
 	if c.state == kiln.ContainerGone { // its deletion failed
 		m.do(Action{Kind: DeleteContainer, Container: c.place.ID})
 		return
 	}
-	if !c.resting() {
+	if !m.pausable(c) {
 		return // idle sets the timer again
 	}
-	if until := c.since.Add(m.retention.Container(c.group.version)); c.promised || now.Before(until) {
-		if m.pausable(c) && !now.Before(c.since.Add(m.settings.PauseAfter)) {
-			m.pause(c)
-		}
+	if now.Before(c.since.Add(m.settings.PauseAfter)) {
 		m.age(c)
 		return
 	}
-	m.deleteContainer(now, c, kiln.EventContainerTerminate, "idle for longer than retention.container")
+	m.pause(c)
 }
 
 // deleteContainer ends a container. Its execution fails; the start that waited for it is dropped.
@@ -330,6 +329,9 @@ func (m *Manager) buryContainer(now time.Time, c *container, kind kiln.EventKind
 		g.busy.remove(c)
 		g.code.Bound--
 		c.in.bound--
+		if c.in.bound == 0 {
+			c.in.emptied = now
+		}
 		m.settle(g)
 	}
 	if busy {
@@ -337,7 +339,7 @@ func (m *Manager) buryContainer(now time.Time, c *container, kind kiln.EventKind
 		m.calmer(now, c.in)
 	}
 	if c.in.bound == 0 && c.in.active == 0 && c.in.place.State == kiln.InstanceAssigned && c.in.timer.index == 0 {
-		m.timers.set(&c.in.timer, c.in.rested.Add(m.retention.Instance()))
+		m.timers.set(&c.in.timer, m.releaseAt(c.in))
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 	Drain                           // Instance, Cause: take no new work, end when idle
 	Forget                          // Version: it will not be asked for again
 	Promised                        // Request (its first part), Count: so many containers are provisioned for its version
+	Recalled                        // Request (its first part), At: there was such a request before
 	Changed                         // Settings
 	Tick                            // a time asked for with Wake has come
 	Refusing                        // Cause: take no new requests, told why, and boot nothing for the pools
@@ -53,6 +54,7 @@ type Event struct {
 	Settings  *Settings
 	Pauses    uint64
 	Count     int
+	At        time.Time
 }
 
 // ActionKind says what is to be done.

@@ -40,6 +40,10 @@ type group struct {
 	open    placement.Code   // the busy ones with a place free, where a container has more than one
 	slots   int              // executions at once in one container
 
+	function *function
+	peaks    [peaksKept]uint16 // containers needed at once in the function's last minutes with a request, the newest first
+	peaksAt  uint32            // function.active when they were brought up to date
+
 	promise *promise // provisioned concurrency; nil for none
 
 	busy        list[*container] // executing, the longest so first
@@ -73,7 +77,7 @@ func (m *Manager) requested(now time.Time, r *Request) {
 		return
 	}
 	if g != nil {
-		g.came(now)
+		m.came(now, g)
 		if c := g.open.First(); c != nil { // before an idle one, which may so be let go
 			r.Path, r.Choice = kiln.PathContainer, kiln.Choice{Reason: placement.ReasonOpen}
 			m.serve(now, c.Holder.(*container), r)
@@ -92,7 +96,7 @@ func (m *Manager) requested(now time.Time, r *Request) {
 			return
 		}
 		g = m.newGroup(key, r, shape)
-		g.came(now)
+		m.came(now, g)
 	}
 	if m.lined >= m.settings.WaitingMax {
 		m.refuse(r, throttled("as many requests wait as may (wait.requests)"))
@@ -129,7 +133,8 @@ func (m *Manager) cancelled(now time.Time, r *Request) {
 }
 
 // came counts a request.
-func (g *group) came(now time.Time) {
+func (m *Manager) came(now time.Time, g *group) {
+	m.arrived(now, g)
 	g.rate.Add(now)
 	g.demand.Requested(now)
 }
@@ -143,6 +148,8 @@ func (m *Manager) newGroup(key code, r *Request, shape kiln.Shape) *group {
 	g.need.Home = m.index.Home(g.need)
 	m.codes = append(m.codes, g)
 	g.again.fire = func(now time.Time) { m.decide(now, g) }
+	g.function = m.functionOf(functionKey{key.account, key.function})
+	g.function.groups = append(g.function.groups, g)
 	m.groups[key] = g
 	m.versions[key.version] = append(m.versions[key.version], g)
 	return g
@@ -161,6 +168,7 @@ func (m *Manager) settle(g *group) {
 		}
 		m.dormant.remove(old)
 		m.index.Leave(old.need)
+		old.function.drop(old)
 		delete(m.groups, old.key)
 		m.uncode(old)
 		rest := slices.DeleteFunc(m.versions[old.key.version], func(o *group) bool { return o == old })

@@ -32,6 +32,7 @@ type instance struct {
 	began      time.Time
 	bootID     string
 	bootedAt   time.Time
+	emptied    time.Time // when the last of its containers that held a version went
 	rested     time.Time // when its last execution or start ended
 	timer      timer     // retention
 	rest       link[*instance]
@@ -190,13 +191,23 @@ func (m *Manager) rested(now time.Time, in *instance) {
 	if in.spare != nil && in.spare.state == kiln.ContainerPrepared {
 		m.deleteContainer(now, in.spare, kiln.EventContainerTerminate, "account idle for longer than retention.container")
 	}
-	if release := in.rested.Add(m.retention.Instance()); now.Before(release) {
+	if release := m.releaseAt(in); now.Before(release) {
 		m.timers.set(&in.timer, release)
 		return
 	}
 	if in.bound == 0 {
 		m.deleteInstance(now, in, kiln.EventInstanceTerminate, "idle for longer than retention.instance")
 	}
+}
+
+// releaseAt is when an instance that executes nothing is let go: so long after its last execution, and so long after its
+// last container, whose code it holds.
+func (m *Manager) releaseAt(in *instance) time.Time {
+	at := in.rested.Add(m.retention.Instance())
+	if cached := in.emptied.Add(m.cached); !in.emptied.IsZero() && cached.After(at) {
+		return cached
+	}
+	return at
 }
 
 // drain takes no new work to an assigned instance and ends it when its executions are over; one that was never assigned

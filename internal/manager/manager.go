@@ -33,6 +33,10 @@ type Config struct {
 	Settings Settings
 	// History is what an earlier run learned of days and weeks; it may be nil.
 	History *capacity.History
+	// Table is the learned hazard for Settings.Learned; nil for that of each function's own gaps.
+	Table *retention.Table
+	// Policy, unless nil, decides in place of what Settings say how long containers are kept: the simulator's others.
+	Policy Planner
 	// NewInstance and NewContainer give ids never used before.
 	NewInstance  func() kiln.InstanceID
 	NewContainer func() kiln.ContainerID
@@ -44,7 +48,14 @@ type Manager struct {
 	settings  Settings
 	index     *placement.Index
 	capacity  *capacity.Warming
-	retention retention.Fixed
+	retention retention.Fixed // of instances and of what is prepared in them
+	policy    Planner         // of containers
+	learns    bool            // it plans by history, minute by minute
+	firstLook time.Duration   // how long a container is idle before the policy is asked
+	cached    time.Duration   // how long an instance is kept after the last of its containers went
+
+	functions map[functionKey]*function
+	known     list[*function] // all of them, the one not called for the longest first
 
 	instances  map[kiln.InstanceID]*instance
 	containers map[kiln.ContainerID]*container
@@ -111,6 +122,7 @@ func New(config Config) *Manager {
 		counts:     make(map[counted]*Count),
 		owners:     make(map[owner]*ownership),
 		groups:     make(map[code]*group),
+		functions:  make(map[functionKey]*function),
 		versions:   make(map[version][]*group),
 		costs:      newCosts(),
 	}
@@ -157,6 +169,8 @@ func (m *Manager) Step(now time.Time, e Event) []Action {
 		}
 	case Forget:
 		m.forget(now, e.Version)
+	case Recalled:
+		m.recall(now, e)
 	case Promised:
 		m.promised(now, e.Request, e.Count)
 	case Changed:
@@ -231,7 +245,7 @@ func (m *Manager) do(a Action) { m.actions = append(m.actions, a) }
 func (m *Manager) change(s Settings) {
 	m.settings = s
 	m.index.SetShapes(s.Shapes)
-	m.retention = retention.NewFixed(s.RetentionContainer, s.RetentionInstance)
+	m.retains(s)
 	m.capacity.Change(s.Capacity)
 	for _, w := range s.Warming {
 		m.capacity.Set(w.Configuration, w.Bounds)
@@ -276,7 +290,11 @@ func (m *Manager) stop(now time.Time) {
 
 // forget lets go of a version that will not be asked for again.
 func (m *Manager) forget(now time.Time, id kiln.VersionID) {
-	for _, g := range slices.Clone(m.versions[parse(id)]) {
+	v := parse(id)
+	if f := m.functions[functionKey{v.account, v.function}]; f != nil && f.last != nil && f.last.key.version == v {
+		f.last = nil
+	}
+	for _, g := range slices.Clone(m.versions[v]) {
 		g.forgotten = true
 		if p := g.promise; p != nil {
 			p.count = 0

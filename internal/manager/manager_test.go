@@ -108,16 +108,22 @@ func (w *world) pass(d time.Duration) {
 
 func (w *world) request(account, function string, memory int) *Request {
 	w.t.Helper()
+	r := w.build(account, function)
+	r.MemoryMiB = memory
+	w.step(Event{Kind: Requested, Request: r})
+	return r
+}
+
+// build makes a request of 128 MiB.
+func (w *world) build(account, function string) *Request {
 	w.ids++
-	r := &Request{
-		ID: kiln.RequestID(fmt.Sprintf("r-%d", w.ids)), MemoryMiB: memory, Driver: "fake", Runtime: "python3.11",
+	return &Request{
+		ID: kiln.RequestID(fmt.Sprintf("r-%d", w.ids)), MemoryMiB: 128, Driver: "fake", Runtime: "python3.11",
 		Version: &kiln.Version{
 			Account: kiln.AccountID(account), Function: function, Number: kiln.Latest, Revision: "1",
 			Package: kiln.Digest("package of " + function), DiskMiB: 512,
 		},
 	}
-	w.step(Event{Kind: Requested, Request: r})
-	return r
 }
 
 func (w *world) end(r *Request, lost bool) {

@@ -10,14 +10,7 @@ import (
 // promise asks for provisioned containers of a function of 128 MiB.
 func (w *world) promise(account, function string, count int) {
 	w.t.Helper()
-	w.ids++
-	w.step(Event{Kind: Promised, Count: count, Request: &Request{
-		MemoryMiB: 128, Driver: "fake", Runtime: "python3.11",
-		Version: &kiln.Version{
-			Account: kiln.AccountID(account), Function: function, Number: kiln.Latest, Revision: "1",
-			Package: kiln.Digest("package of " + function), DiskMiB: 512,
-		},
-	}})
+	w.step(Event{Kind: Promised, Count: count, Request: w.build(account, function)})
 }
 
 // promised is how the one promise there is stands.

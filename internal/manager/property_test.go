@@ -81,6 +81,7 @@ func (w *model) settings() Settings {
 	s.RetentionInstance = s.RetentionContainer * 2
 	s.ConsolidationUtilisation, s.ConsolidationAfter = 0.9, time.Duration(w.r.IntN(3))*time.Second
 	s.Capacity = capacity.Config{Second: 3, Threshold: 0.1, Window: time.Minute, Release: 3 * time.Second, Maximum: w.r.IntN(3)}
+	s.Learned, s.Worth = w.r.IntN(2) == 0, float64(w.r.IntN(4))*40
 	s.PauseAfter = time.Duration(w.r.IntN(4)) * time.Second
 	for _, runtime := range []string{"python", "node"} {
 		s.Warming = append(s.Warming, WarmingTarget{

@@ -106,6 +106,23 @@ func (o *Operations) rates(c *call) error {
 	return present(o, c, all, func(r pool.Rate) (string, kiln.AccountID) { return r.ID, r.Account })
 }
 
+// explain says why a function is or is not kept warm now.
+func (o *Operations) explain(c *call) error {
+	whose := c.caller.Account
+	if asked, err := owner(c); err != nil {
+		return err
+	} else if asked != "" {
+		whose = asked
+	}
+	name := c.PathValue("function")
+	if _, err := o.cfg.Registry.Get(whose, name, ""); err != nil {
+		return err
+	}
+	return o.ok(c, struct {
+		Items []pool.Explanation `json:"items"`
+	}{o.cfg.Pool.Explain(whose, name)})
+}
+
 // ownOrAll gives the pools as the caller may see them.
 func (o *Operations) ownOrAll(c *call) []pool.Counts {
 	if c.caller.Operator {

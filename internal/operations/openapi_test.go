@@ -57,15 +57,16 @@ func TestShapesAreDocumented(t *testing.T) {
 	for name, value := range map[string]any{
 		"Execution": kiln.Record{Outcome: kiln.OutcomeError, Path: kiln.PathContainer, Trigger: kiln.TriggerInvoke, ErrorType: "x", ErrorMessage: "x", InitMs: 1,
 			Times: kiln.Times{Received: now}, Choice: kiln.Choice{Waited: 1}},
-		"Event":     kiln.Event{ID: 1, Time: now, Kind: kiln.EventCodeFetch, RequestID: "x", Account: "x", Function: "x", Version: "x", Package: "x", Node: "x", Instance: "x", Container: "x"},
-		"Instance":  pool.Instance{Pool: kiln.PoolActive, State: kiln.InstanceAssigned, Runtimes: []string{"python3.11"}, CodeCache: []kiln.Digest{"x"}, BootedAt: now},
-		"Container": pool.Container{State: kiln.ContainerIdle},
-		"Pool":      pool.Counts{Pool: kiln.PoolWarming, Demand: &pool.Demand{}},
-		"Rate":      pool.Rate{Scope: "total", Requests: &pool.Rates{}, Expected: new(float64)},
-		"Node":      nodeView{Architecture: "arm64", Notes: []string{"x"}, StartedAt: now},
-		"Account":   account{"x", now},
-		"Key":       key{AccessKeyID: "x", SecretAccessKey: "x", Created: now},
-		"Problem":   problem{Kind: "invalid", Reason: "x", Message: "x", RequestID: "x"},
+		"Event":       kiln.Event{ID: 1, Time: now, Kind: kiln.EventCodeFetch, RequestID: "x", Account: "x", Function: "x", Version: "x", Package: "x", Node: "x", Instance: "x", Container: "x"},
+		"Instance":    pool.Instance{Pool: kiln.PoolActive, State: kiln.InstanceAssigned, Runtimes: []string{"python3.11"}, CodeCache: []kiln.Digest{"x"}, BootedAt: now},
+		"Container":   pool.Container{State: kiln.ContainerIdle},
+		"Pool":        pool.Counts{Pool: kiln.PoolWarming, Demand: &pool.Demand{}},
+		"Rate":        pool.Rate{Scope: "total", Requests: &pool.Rates{}, Expected: new(float64)},
+		"Explanation": pool.Explanation{Until: now, Load: now},
+		"Node":        nodeView{Architecture: "arm64", Notes: []string{"x"}, StartedAt: now},
+		"Account":     account{"x", now},
+		"Key":         key{AccessKeyID: "x", SecretAccessKey: "x", Created: now},
+		"Problem":     problem{Kind: "invalid", Reason: "x", Message: "x", RequestID: "x"},
 	} {
 		b, err := json.Marshal(value)
 		if err != nil {

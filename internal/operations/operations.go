@@ -102,6 +102,7 @@ func New(cfg Config) *Operations {
 	o.route("DELETE /kiln/v1/instances/{id}", o.deleteInstance)
 	o.route("DELETE /kiln/v1/containers/{id}", o.deleteContainer)
 	o.route("GET /kiln/v1/logs/{function}", o.logs)
+	o.route("GET /kiln/v1/functions/{function}/explanation", o.explain)
 	o.route("POST /kiln/v1/run", o.run)
 	o.route("GET /kiln/v1/accounts", o.accounts)
 	o.route("POST /kiln/v1/accounts", o.createAccount)

@@ -291,5 +291,8 @@ func (code *Code) First() *Container { return code.first }
 // Last is the idle container that was not used for the longest time, nil when there is none.
 func (code *Code) Last() *Container { return code.last }
 
+// Newer is the idle container of the same code that was used next after c, nil when c was used last.
+func (c *Container) Newer() *Container { return c.previous }
+
 // Len counts the idle containers.
 func (code *Code) Len() int { return code.idle }

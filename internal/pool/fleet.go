@@ -59,7 +59,7 @@ func newFleet(p *Pool, config FleetConfig) *fleet {
 		drained: make(chan struct{}), empty: make(chan struct{}), kick: make(chan struct{}, 1),
 		deletes: make(chan struct{}, deletesMax),
 		manager: manager.New(manager.Config{
-			Fleet: config.Name, Node: n.ID(), Settings: can(n, config.Settings), History: history,
+			Fleet: config.Name, Node: n.ID(), Settings: can(n, config.Settings), History: history, Table: p.config.Table,
 			NewInstance: n.NewInstanceID, NewContainer: n.NewContainerID,
 		}),
 	}

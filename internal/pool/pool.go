@@ -24,6 +24,7 @@ import (
 	"kiln"
 	"kiln/internal/manager"
 	"kiln/internal/node"
+	"kiln/internal/retention"
 )
 
 // Config is what the pools are made of.
@@ -34,6 +35,8 @@ type Config struct {
 	Runtimes func(awsRuntime string) (runtime kiln.Runtime, exact bool, err error)
 	// Fleets are those there are from the start, at least one; the first serves whatever Route does not place.
 	Fleets []FleetConfig
+	// Table is the learned hazard for retention; nil for that of each function's own gaps.
+	Table *retention.Table
 	// HealthInterval is the time between two looks at every instance (R46); DefaultHealthInterval when 0.
 	HealthInterval time.Duration
 	// Route names the fleet for a request, and no fleet for the first; nil for the first always. It must not block.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,7 +50,9 @@ type Config struct {
 	ConsolidationAfter       time.Duration `key:"consolidation.after" default:"5m" min:"0s" max:"24h" unit:"duration" meaning:"how long it must be below; 0s for no consolidation"`
 
 	PauseAfter         time.Duration `key:"pause.after" default:"5s" min:"0s" max:"24h" unit:"duration" meaning:"how long a container is idle before it is paused, so that nothing of it runs between executions; 0 for never"`
-	RetentionContainer time.Duration `key:"retention.container" default:"10m" min:"1s" unit:"duration" meaning:"how long an idle container is kept"`
+	RetentionPolicy    string        `key:"retention.policy" default:"learned" unit:"word" oneof:"learned fixed" meaning:"how long an idle container is kept: as what its function's requests were like makes worth it, loading it again before a request is due; or all equally long"`
+	RetentionWorth     float64       `key:"retention.worth" default:"80.5" min:"0.001" max:"1000000" unit:"GB-seconds" meaning:"what avoiding a cold start is worth to the policy learned, in idle memory: more keeps longer"`
+	RetentionContainer time.Duration `key:"retention.container" default:"0s" min:"0s" unit:"duration" meaning:"how long an idle container is kept by the policy fixed, and at most by learned; 0s for 10m by fixed and no such bound by learned"`
 	RetentionInstance  time.Duration `key:"retention.instance" default:"20m" min:"1s" unit:"duration" meaning:"how long an assigned instance without a container in use is kept; longer than retention.container"`
 
 	HealthInterval time.Duration `key:"health.interval" default:"2s" min:"100ms" max:"10m" unit:"duration" meaning:"time between two looks at every instance and container; one that runs nothing leaves its pool and is replaced"`
@@ -196,9 +199,9 @@ func (c *Config) contradictions(from origins) (found []error) {
 	if c.Region == "" || strings.ContainsAny(c.Region, ":/ ") {
 		found = append(found, from.tell(fmt.Errorf("region is %q; give a name such as us-east-1", c.Region), "region"))
 	}
-	if c.RetentionInstance < c.RetentionContainer {
+	if container := cmp.Or(c.RetentionContainer, fixedRetention); c.RetentionInstance < container {
 		found = append(found, from.tell(fmt.Errorf("retention.instance (%s) is shorter than retention.container (%s); an instance outlives its containers: make it at least as long",
-			c.RetentionInstance, c.RetentionContainer), "retention.instance", "retention.container"))
+			c.RetentionInstance, container), "retention.instance", "retention.container"))
 	}
 	if c.LogsTotal < c.LogsFunction {
 		found = append(found, from.tell(fmt.Errorf("logs.total (%d MiB) is less than logs.function (%d MiB); make it at least as much",

@@ -19,7 +19,7 @@ func TestConfigDefaults(t *testing.T) {
 	}
 	want := []kiln.Shape{{MemoryMiB: 2048, CPUs: 2}, {MemoryMiB: 10240, CPUs: 6}}
 	if c.Listen != "127.0.0.1:4566" || c.InstancesMax != 32 || !slices.Equal(c.InstancesShapes, want) ||
-		c.WaitMax != 10*time.Second || c.RetentionContainer != 10*time.Minute || c.RetentionInstance != 20*time.Minute {
+		c.WaitMax != 10*time.Second || c.RetentionContainer != 0 || c.RetentionPolicy != "learned" || c.RetentionInstance != 20*time.Minute {
 		t.Errorf("defaults are %+v", c)
 	}
 	if c.Data != "/home/u/.local/share/kiln" {

@@ -39,6 +39,7 @@ import (
 	"kiln/internal/pool"
 	"kiln/internal/provisioning"
 	"kiln/internal/registry"
+	"kiln/internal/retention"
 )
 
 // endLimit bounds the ending of everything after the last execution: containers, instances, files.
@@ -222,13 +223,17 @@ func (s *server) openPools(ctx context.Context) (err error) {
 		Detached: func(id kiln.InstanceID, digest kiln.Digest) { s.pool.Detached(id, digest) },
 		Emit:     s.emit, Logger: s.log.With("room", "node"),
 	})
+	table, err := retention.Shipped()
+	if err != nil {
+		return err
+	}
 	store, err := openPoolStore(ctx, s.engine)
 	if err != nil {
 		return err
 	}
 	s.pool = pool.New(pool.Config{
-		Store: store,
-		Node:  s.node, Emit: s.emit, Logger: s.log.With("room", "pool"),
+		Store: store, Table: table,
+		Node: s.node, Emit: s.emit, Logger: s.log.With("room", "pool"),
 		Runtimes: s.lookup, HealthInterval: s.cfg.HealthInterval,
 		Fleets: []pool.FleetConfig{{Name: kiln.FleetLowVolume, Settings: s.settings()}},
 	})
@@ -254,13 +259,20 @@ func (s *server) provision(version *kiln.Version, containers int) {
 	}
 }
 
+// fixedRetention is how long the policy fixed keeps an idle container where nothing else is said.
+const fixedRetention = 10 * time.Minute
+
 // settings gives the fleet's settings: every runtime found is kept warm in the first shape.
 func (s *server) settings() manager.Settings {
 	set := manager.Settings{
 		InstancesMax: s.cfg.InstancesMax, Shapes: s.cfg.InstancesShapes, AllowanceMiB: s.cfg.InstancesAllowance,
-		PauseAfter: s.cfg.PauseAfter, RetentionContainer: s.cfg.RetentionContainer, RetentionInstance: s.cfg.RetentionInstance,
+		PauseAfter: s.cfg.PauseAfter, Learned: s.cfg.RetentionPolicy == "learned", Worth: s.cfg.RetentionWorth,
+		RetentionContainer: s.cfg.RetentionContainer, RetentionInstance: s.cfg.RetentionInstance,
 		WaitMax: s.cfg.WaitMax, WaitingMax: s.cfg.WaitRequests, Capacity: s.cfg.capacity(),
 		ConsolidationUtilisation: s.cfg.ConsolidationUtilisation, ConsolidationAfter: s.cfg.ConsolidationAfter,
+	}
+	if !set.Learned && set.RetentionContainer == 0 {
+		set.RetentionContainer = fixedRetention
 	}
 	for _, r := range s.images.List() {
 		set.Warming = append(set.Warming, manager.WarmingTarget{
