@@ -2,58 +2,27 @@ package frontend
 
 import (
 	"bufio"
-	"context"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"kiln"
-	"kiln/internal/engine"
-	"kiln/internal/identity"
 )
 
 // openDoor serves a door whose ordinary way answers "ordinary" and whose fast way knows no caller.
 func openDoor(t *testing.T, bound time.Duration) (addr string, stop func() error) {
 	t.Helper()
-	quiet := slog.New(slog.DiscardHandler)
-	e, err := engine.Open(t.Context(), engine.Config{Dir: t.TempDir(), Logger: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Close() })
-	ids, err := identity.Open(t.Context(), e, identity.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := NewDoor(DoorConfig{
-		Frontend: New(Config{Identity: ids, Logger: quiet}), Logger: quiet, HeadTimeout: bound, IdleTimeout: bound,
-		Rest: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			_, _ = io.WriteString(w, "ordinary")
-		}),
+	g := openGate(t, 2*time.Second, func(c *DoorConfig) { c.HeadTimeout, c.IdleTimeout = bound, bound })
+	stop = sync.OnceValue(func() error {
+		g.stop()
+		return <-g.served
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- d.Serve(ctx, l, 2*time.Second) }()
-	ended := false
-	stop = func() error {
-		cancel()
-		if ended {
-			return nil
-		}
-		ended = true
-		return <-served
-	}
 	t.Cleanup(func() { _ = stop() })
-	return l.Addr().String(), stop
+	return g.addr, stop
 }
 
 // ask sends one request on a connection and gives the answer's status and body.

@@ -179,23 +179,12 @@ func (f *Frontend) appendAnswer(out []byte, in *invocation, keep bool) []byte {
 		out = append(append(out, in.id...), "\r\n"...)
 		return append(appendConnection(out, keep), "\r\n"...)
 	}
-	rec := &in.result.Record
 	out = append(out, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: "...)
 	out = in.received.UTC().AppendFormat(out, http.TimeFormat)
 	out = appendField(out, "x-amzn-RequestId", string(in.id))
-	out = appendField(out, "X-Amz-Executed-Version", rec.VersionExecuted)
-	if in.result.Failed {
-		out = append(out, "\r\nX-Amz-Function-Error: Unhandled"...)
+	for name, value := range in.result.Headers {
+		out = appendField(out, name, value)
 	}
-	if in.result.LogTail != nil {
-		out = append(out, "\r\nX-Amz-Log-Result: "...)
-		out = base64.StdEncoding.AppendEncode(out, in.result.LogTail)
-	}
-	out = appendField(out, "X-Kiln-Acquisition-Path", string(rec.Path))
-	out = appendField(out, "X-Kiln-Instance", string(rec.Instance))
-	out = appendField(out, "X-Kiln-Container", string(rec.Container))
-	out = appendField(out, "X-Kiln-Fleet", rec.Fleet)
-	out = appendField(out, "X-Kiln-Node", string(rec.Node))
 	out = append(out, "\r\nContent-Length: "...)
 	out = strconv.AppendInt(out, int64(len(in.result.Payload)), 10)
 	out = append(appendConnection(append(out, "\r\n"...), keep), "\r\n"...)

@@ -9,6 +9,7 @@ package invoke
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -71,6 +72,19 @@ type Result struct {
 	// LogTail is the end of the execution's log, at most TailBytes, when it was asked for.
 	LogTail []byte
 	Record  kiln.Record
+}
+
+// Headers gives the header fields by which every door tells the result, in order: AWS's own and Kiln's. A range function.
+func (r *Result) Headers(yield func(name, value string) bool) {
+	rec := &r.Record
+	_ = yield("X-Amz-Executed-Version", rec.VersionExecuted) &&
+		(!r.Failed || yield("X-Amz-Function-Error", "Unhandled")) &&
+		(r.LogTail == nil || yield("X-Amz-Log-Result", base64.StdEncoding.EncodeToString(r.LogTail))) &&
+		yield("X-Kiln-Acquisition-Path", string(rec.Path)) &&
+		yield("X-Kiln-Instance", string(rec.Instance)) &&
+		yield("X-Kiln-Container", string(rec.Container)) &&
+		yield("X-Kiln-Fleet", rec.Fleet) &&
+		yield("X-Kiln-Node", string(rec.Node))
 }
 
 // Invoker executes requests.

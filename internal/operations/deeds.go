@@ -3,7 +3,6 @@ package operations
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"io"
 	"mime"
@@ -198,21 +197,12 @@ func (o *Operations) run(c *call) error {
 		return err
 	}
 	o.cfg.Pool.Forget(version.ID())
-	h, rec := c.w.Header(), &res.Record
+	h := c.w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("X-Amzn-RequestId", string(c.id))
-	h.Set("X-Amz-Executed-Version", rec.VersionExecuted)
-	if res.Failed {
-		h.Set("X-Amz-Function-Error", "Unhandled")
+	for name, value := range res.Headers {
+		h.Set(name, value)
 	}
-	if res.LogTail != nil {
-		h.Set("X-Amz-Log-Result", base64.StdEncoding.EncodeToString(res.LogTail))
-	}
-	h.Set("X-Kiln-Acquisition-Path", string(rec.Path))
-	h.Set("X-Kiln-Instance", string(rec.Instance))
-	h.Set("X-Kiln-Container", string(rec.Container))
-	h.Set("X-Kiln-Fleet", rec.Fleet)
-	h.Set("X-Kiln-Node", string(rec.Node))
 	h.Set("Content-Length", strconv.Itoa(len(res.Payload)))
 	_, _ = c.w.Write(res.Payload)
 	return nil

@@ -19,7 +19,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kiln"
@@ -272,9 +271,7 @@ func limit(c *call) (int, error) {
 }
 
 func newRequestID() kiln.RequestID {
-	id, err := uuid.NewRandomFromReader(rand.Reader)
-	if err != nil {
-		panic("operations: no random bytes: " + err.Error())
-	}
-	return kiln.RequestID(id.String())
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return kiln.NewRequestID(b)
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"kiln"
@@ -112,10 +111,6 @@ func (c *container) putCode(binding kiln.Binding) error {
 func (c *container) become(ctx context.Context, environment map[string]string, binding kiln.Binding) kiln.InitResult {
 	if failure := stage.CheckEntrypoint(binding.CodeDir); failure != nil {
 		return kiln.InitResult{Failure: failure}
-	}
-	if _, ok := environment["GOMAXPROCS"]; !ok && binding.Amounts.MilliCPUs > 0 {
-		// What Go would set itself if the processor limit were there before the start.
-		environment["GOMAXPROCS"] = strconv.Itoa((binding.Amounts.MilliCPUs + 999) / 1000)
 	}
 	begin := time.Now()
 	drop := slices.Sorted(maps.Keys(c.spec.Runtime.Environment))

@@ -66,7 +66,7 @@ func TestWhatTheGuestSees(t *testing.T) {
 		}
 	}
 	environment := do[[]string](t, h, id, "env")
-	wantEnv := []string{"AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001", "GOMAXPROCS=1", "GREETING=" + b.Environment["GREETING"], "_HANDLER=bootstrap"}
+	wantEnv := []string{"AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001", "GREETING=" + b.Environment["GREETING"], "_HANDLER=bootstrap"}
 	slices.Sort(environment)
 	environment = slices.DeleteFunc(environment, func(s string) bool { return strings.HasPrefix(s, "PWD=") || strings.HasPrefix(s, "OLDPWD=") })
 	if !slices.Equal(environment, wantEnv) {
