@@ -76,8 +76,12 @@ func (p *Learned) Plan(h *History, now time.Time, c Cost) Plan {
 	r := &plan.Reason
 	*r = Reason{need: p.threshold(c), elapsed: elapsed, memoryMiB: c.MemoryMiB, gaps: [3]uint16(h.gaps[:3])}
 	plan.estimate(p.settings.Table, h, elapsed)
+	if c.Besides > 0 {
+		r.hazard *= h.share(c.Besides)
+		r.besides = c.Besides
+	}
 	plan.keep = r.hazard >= r.need
-	if !plan.keep && elapsed <= guardMinutes && h.score.behind(p.settings.Behind) {
+	if !plan.keep && c.Besides == 0 && elapsed <= guardMinutes && h.score.behind(p.settings.Behind) {
 		plan.keep, r.rule = true, ruleBehind
 	}
 	if plan.keep {
@@ -253,7 +257,8 @@ func (s *score) request(minute, gap uint32) {
 }
 
 // Follow notes that a plan is carried out, so that it can be told later whether it was right. Without it a plan is judged
-// by nobody: the table is trusted, and a function is taken to be cold at each request.
+// by nobody: the table is trusted, and a function is taken to be cold at each request. It is for the plan of the first
+// container, the one with none besides.
 func (h *History) Follow(p Plan) {
 	if p.minute > h.score.pending.minute {
 		if h.score.pending.minute > h.last {

@@ -140,3 +140,24 @@ func TestBehind(t *testing.T) {
 		}
 	}
 }
+
+// A second container is kept by how often there were two requests at once, a fifth where there never were not at all (R40).
+func TestBesides(t *testing.T) {
+	p := NewLearned(Settings{Worth: 4000})
+	h := called()
+	for i := range 40 {
+		h.Arrived(at(i - 40))
+		h.AtOnce(1 + i%2)
+	}
+	count := func(besides int) (n int) {
+		for _, kept := range loaded(p, h, Cost{MemoryMiB: 256, Besides: besides}, 60) {
+			if kept {
+				n++
+			}
+		}
+		return n
+	}
+	if one, two, five := count(0), count(1), count(4); one <= two || two == 0 || five != 0 {
+		t.Errorf("kept for %d, %d and %d minutes", one, two, five)
+	}
+}

@@ -34,6 +34,8 @@ type Options struct {
 	Copies int
 	// Power is the power of a function's weight that counts.
 	Power float64
+	// Even is how far a trace of few cases counts as much as one of many, from 0 to 1.
+	Even float64
 }
 
 func (o Options) filled() Options {
@@ -56,7 +58,8 @@ func (o Options) filled() Options {
 	def(&o.MinHess, 2)
 	def(&o.Rows, 0.5)
 	def(&o.Columns, 0.5)
-	def(&o.Power, 1)
+	def(&o.Power, 0.5)
+	def(&o.Even, 0.5)
 	return o
 }
 
@@ -64,9 +67,12 @@ func (o Options) filled() Options {
 func Fit(ctx context.Context, traces []*trace.Trace, o Options) (*retention.Table, error) {
 	o = o.filled()
 	var c cases
+	var ends []int
 	for i, t := range traces {
 		c.add(t, o, uint64(i))
+		ends = append(ends, len(c.call))
 	}
+	c.level(ends, o.Even)
 	if c.hits == 0 {
 		return nil, kiln.Errorf(kiln.KindInvalid, "train: fit", "No function of the traces is called twice; there is nothing to learn from.")
 	}
@@ -101,33 +107,35 @@ func Crossed(ctx context.Context, t *trace.Trace, k int, o Options, further ...*
 	return tables, part, nil
 }
 
-// parts parts the functions into k, the copies that trace.Expanded made of one into the same.
+// parts parts the functions into k, the copies of one into the same.
 func parts(t *trace.Trace, k int, seed uint64) []int {
-	index := make(map[string]int)
-	of := make([]int, len(t.Functions))
+	of, n := originals(t)
+	part := make([]int, n)
+	for place, i := range rand.New(rand.NewPCG(seed, 0x666f6c6473)).Perm(n) {
+		part[i] = place % k
+	}
+	for i, original := range of {
+		of[i] = part[original]
+	}
+	return of
+}
+
+// originals numbers the functions, the copies that trace.Expanded made of one by the same number, and says how many numbers
+// there are.
+func originals(t *trace.Trace) (of []int, n int) {
+	number := make(map[[3]string]int)
+	of = make([]int, len(t.Functions))
 	for i := range t.Functions {
 		f := &t.Functions[i]
 		name, _, _ := strings.Cut(f.Name, "#")
-		id := f.Account + "/" + f.App + "/" + name
-		if app, _, copied := strings.Cut(f.App, "#"); copied {
-			id = f.Account + "/" + app + "/" + name
+		app, _, _ := strings.Cut(f.App, "#")
+		id := [3]string{f.Account, app, name}
+		if _, seen := number[id]; !seen {
+			number[id] = len(number)
 		}
-		n, seen := index[id]
-		if !seen {
-			n = len(index)
-			index[id] = n
-		}
-		of[i] = n
+		of[i] = number[id]
 	}
-	order := rand.New(rand.NewPCG(seed, 0x666f6c6473)).Perm(len(index))
-	part := make([]int, len(index))
-	for place, i := range order {
-		part[i] = place % k
-	}
-	for i, n := range of {
-		of[i] = part[n]
-	}
-	return of
+	return of, len(number)
 }
 
 // cases are the minutes to learn from.
@@ -138,19 +146,51 @@ type cases struct {
 	hits     int
 }
 
-// add adds the cases of a trace.
+// add adds the cases of a trace. Of functions just like each other a few are shown, for all of them.
 func (c *cases) add(t *trace.Trace, o Options, number uint64) {
 	chance := rand.New(rand.NewPCG(o.Seed, 0x6361736573+number))
-	for i := range t.Functions {
+	of, n := originals(t)
+	weights, there, shown := make([]int, n), make([]int, n), make([]int, n)
+	for i, original := range of {
+		weights[original] += t.Functions[i].Weight
+		there[original]++
+	}
+	for i, original := range of {
 		f := &t.Functions[i]
-		copies := min(f.Weight, o.Copies)
-		for range copies {
+		copies := min(weights[original], o.Copies)
+		most := copies // of this row
+		if there[original] > 1 {
+			copies, most = min(copies, there[original]), 1
+		}
+		for ; most > 0 && shown[original] < copies; most-- {
+			shown[original]++
 			by := 0
 			if f.Weight > 1 {
 				by = chance.IntN(t.Minutes)
 			}
-			c.function(calledIn(f, t.Minutes, by), pow(float64(f.Weight), o.Power)/float64(copies), chance)
+			c.function(calledIn(f, t.Minutes, by), pow(float64(weights[original]), o.Power)/float64(copies), chance)
 		}
+	}
+}
+
+// level weighs the traces, which end at some places, against each other: with even 1 all count the same, with 0 as much as
+// they have cases. Then a case weighs 1 on average.
+func (c *cases) level(ends []int, even float64) {
+	from := 0
+	var all float64
+	for _, to := range ends {
+		var sum float64
+		for _, w := range c.weight[from:to] {
+			sum += float64(w)
+		}
+		for i := from; i < to; i++ {
+			c.weight[i] /= float32(pow(sum, even))
+			all += float64(c.weight[i])
+		}
+		from = to
+	}
+	for i := range c.weight {
+		c.weight[i] *= float32(float64(len(c.weight)) / all)
 	}
 }
 
