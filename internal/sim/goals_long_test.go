@@ -3,6 +3,7 @@
 package sim
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -81,4 +82,16 @@ func interval(v []float64) [2]float64 {
 	}
 	slices.Sort(means)
 	return [2]float64{means[len(means)/40], means[len(means)-len(means)/40-1]}
+}
+
+// between gives y at x on the line through the results, which go up in x.
+func between(results []Result, of func(Result) (x, y float64), x float64) float64 {
+	for i := 1; i < len(results); i++ {
+		x0, y0 := of(results[i-1])
+		x1, y1 := of(results[i])
+		if x0 <= x && x <= x1 && x1 > x0 {
+			return y0 + (y1-y0)*(x-x0)/(x1-x0)
+		}
+	}
+	return math.NaN()
 }
