@@ -35,6 +35,8 @@ const (
 	DefaultRegion = "us-east-1"
 	// Latest is the qualifier of a function's unpublished version.
 	Latest = "$LATEST"
+	// LatestPublished is the qualifier of what a function on a capacity provider published last to it.
+	LatestPublished = "$LATEST.PUBLISHED"
 	// FleetLowVolume is where code runs that is rarely called, and where new code starts.
 	FleetLowVolume = "low-volume"
 	// FleetHighVolume is where frequently called code runs.

@@ -26,6 +26,8 @@ type Version struct {
 	Architecture  string `json:"architecture"` // "x86_64" or "arm64"
 	Role          string `json:"role"`
 	Description   string `json:"description,omitempty"`
+	// Provider is the capacity provider, one of the account's, whose instances it runs on; empty for the operator's.
+	Provider string `json:"provider,omitempty"`
 	// Concurrency is how many executions at once one container of the version runs, as declared; 0 and 1 are one.
 	Concurrency int `json:"concurrency,omitempty"`
 	// Environment holds the variables the user set.

@@ -22,8 +22,7 @@ func (f *Frontend) createFunction(ctx context.Context, c *call, input any) (any,
 	if err := refuseUnserved(map[string]bool{
 		"ImageUri": in.Code.ImageUri != nil, "ImageConfig": in.ImageConfig != nil, "S3Bucket": in.Code.S3Bucket != nil,
 		"Layers": len(in.Layers) > 0, "FileSystemConfigs": len(in.FileSystemConfigs) > 0,
-		"CapacityProviderConfig": in.CapacityProviderConfig != nil, "DurableConfig": in.DurableConfig != nil,
-		"TenancyConfig": in.TenancyConfig != nil, "CodeSigningConfigArn": in.CodeSigningConfigArn != nil, "PublishTo": in.PublishTo != nil,
+		"DurableConfig": in.DurableConfig != nil, "TenancyConfig": in.TenancyConfig != nil, "CodeSigningConfigArn": in.CodeSigningConfigArn != nil,
 	}); err != nil {
 		return nil, err
 	}
@@ -42,13 +41,16 @@ func (f *Frontend) createFunction(ctx context.Context, c *call, input any) (any,
 		Description: in.Description, Timeout: in.Timeout, MemorySize: in.MemorySize, Environment: in.Environment,
 		EphemeralStorage: in.EphemeralStorage, VpcConfig: in.VpcConfig, DeadLetterConfig: in.DeadLetterConfig,
 		KMSKeyArn: in.KMSKeyArn, TracingConfig: in.TracingConfig, SnapStart: in.SnapStart, LoggingConfig: in.LoggingConfig,
+		CapacityProviderConfig: in.CapacityProviderConfig,
 	}); err != nil {
 		return nil, err
 	}
 	if version.Package, version.PackageBytes, err = f.store(ctx, in.Code.ZipFile); err != nil {
 		return nil, err
 	}
-	made, err := f.cfg.Registry.Create(ctx, registry.CreateInput{Version: version, Tags: in.Tags, Publish: value(in.Publish, false), Stored: true})
+	create := registry.CreateInput{Version: version, Tags: in.Tags, PublishLatest: in.PublishTo != nil, Stored: true}
+	create.Publish = value(in.Publish, false) && !create.PublishLatest
+	made, err := f.cfg.Registry.Create(ctx, create)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +85,11 @@ func (f *Frontend) settings(v *kiln.Version, in *lambdaapi.UpdateFunctionConfigu
 	keep(v.Kept, "TracingConfig", in.TracingConfig)
 	keep(v.Kept, "SnapStart", in.SnapStart)
 	keep(v.Kept, "LoggingConfig", in.LoggingConfig)
+	if in.CapacityProviderConfig != nil {
+		if err := f.onProvider(v, in.CapacityProviderConfig); err != nil {
+			return err
+		}
+	}
 	return f.cfg.RuntimeKnown(v.Runtime, v.Architecture)
 }
 
@@ -110,7 +117,7 @@ func (f *Frontend) updateFunctionCode(ctx context.Context, c *call, input any) (
 		return nil, err
 	}
 	if err := refuseUnserved(map[string]bool{
-		"ImageUri": in.ImageUri != nil, "S3Bucket": in.S3Bucket != nil, "PublishTo": in.PublishTo != nil,
+		"ImageUri": in.ImageUri != nil, "S3Bucket": in.S3Bucket != nil,
 	}); err != nil {
 		return nil, err
 	}
@@ -118,8 +125,9 @@ func (f *Frontend) updateFunctionCode(ctx context.Context, c *call, input any) (
 	if err != nil {
 		return nil, err
 	}
-	update := registry.CodeUpdate{Revision: value(in.RevisionId, ""), Publish: value(in.Publish, false), DryRun: value(in.DryRun, false),
+	update := registry.CodeUpdate{Revision: value(in.RevisionId, ""), PublishLatest: in.PublishTo != nil, DryRun: value(in.DryRun, false),
 		Stored: true}
+	update.Publish = value(in.Publish, false) && !update.PublishLatest
 	if len(in.Architectures) > 0 {
 		update.Architecture = in.Architectures[0]
 		if err := f.cfg.RuntimeKnown(before.Version.Runtime, update.Architecture); err != nil {
@@ -144,7 +152,7 @@ func (f *Frontend) updateFunctionConfiguration(ctx context.Context, c *call, inp
 	}
 	if err := refuseUnserved(map[string]bool{
 		"ImageConfig": in.ImageConfig != nil, "Layers": len(in.Layers) > 0, "FileSystemConfigs": len(in.FileSystemConfigs) > 0,
-		"CapacityProviderConfig": in.CapacityProviderConfig != nil, "DurableConfig": in.DurableConfig != nil,
+		"DurableConfig": in.DurableConfig != nil,
 	}); err != nil {
 		return nil, err
 	}
@@ -172,11 +180,9 @@ func (f *Frontend) publishVersion(ctx context.Context, c *call, input any) (any,
 	if err != nil {
 		return nil, err
 	}
-	if err := refuseUnserved(map[string]bool{"PublishTo": in.PublishTo != nil}); err != nil {
-		return nil, err
-	}
 	made, err := f.cfg.Registry.PublishVersion(ctx, ref.Account, ref.Name, registry.PublishInput{
 		Description: value(in.Description, ""), CodeSHA256: value(in.CodeSha256, ""), Revision: value(in.RevisionId, ""),
+		Latest: in.PublishTo != nil,
 	})
 	if err != nil {
 		return nil, err
@@ -254,6 +260,10 @@ func (f *Frontend) handlers() map[string]handler {
 		"DeleteFunctionConcurrency":       f.deleteFunctionConcurrency,
 		"PutProvisionedConcurrencyConfig": f.putProvisionedConcurrency, "GetProvisionedConcurrencyConfig": f.getProvisionedConcurrency,
 		"DeleteProvisionedConcurrencyConfig": f.deleteProvisionedConcurrency, "ListProvisionedConcurrencyConfigs": f.listProvisionedConcurrency,
+		"CreateCapacityProvider": f.createCapacityProvider, "GetCapacityProvider": f.getCapacityProvider,
+		"UpdateCapacityProvider": f.updateCapacityProvider, "DeleteCapacityProvider": f.deleteCapacityProvider,
+		"ListCapacityProviders": f.listCapacityProviders, "ListFunctionVersionsByCapacityProvider": f.listVersionsByProvider,
+		"PutFunctionScalingConfig": f.putFunctionScaling, "GetFunctionScalingConfig": f.getFunctionScaling,
 		"AddPermission": f.addPermission, "RemovePermission": f.removePermission, "GetPolicy": f.getPolicy,
 		"ListTags": f.listTags, "TagResource": f.tagResource, "UntagResource": f.untagResource,
 		"CreateFunctionUrlConfig": f.createFunctionURL, "GetFunctionUrlConfig": f.getFunctionURL,

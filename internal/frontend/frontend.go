@@ -60,6 +60,8 @@ type Config struct {
 	Region               string
 	// Architecture is this machine's, in AWS's words: what a function is made for that does not say.
 	Architecture string
+	// Shapes are those instances come in.
+	Shapes []kiln.Shape
 	// LocationKey signs the addresses of packages that GetFunction gives out.
 	LocationKey []byte
 	Logger      *slog.Logger

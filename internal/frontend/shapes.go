@@ -65,8 +65,8 @@ func keep[T any](kept map[string]json.RawMessage, name string, member *T) {
 // refuseUnserved refuses members that change what a function does and that Kiln does not serve yet: taking them would
 // be a promise nobody keeps.
 func refuseUnserved(unserved map[string]bool) error {
-	for _, member := range [...]string{"ImageUri", "ImageConfig", "S3Bucket", "Layers", "FileSystemConfigs", "CapacityProviderConfig",
-		"DurableConfig", "TenancyConfig", "CodeSigningConfigArn", "PublishTo"} {
+	for _, member := range [...]string{"ImageUri", "ImageConfig", "S3Bucket", "Layers", "FileSystemConfigs",
+		"DurableConfig", "TenancyConfig", "CodeSigningConfigArn"} {
 		if unserved[member] {
 			return kiln.Errorf(kiln.KindInvalid, "frontend: read configuration", "Kiln does not serve %s yet; leave it out.", member)
 		}

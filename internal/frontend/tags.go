@@ -2,16 +2,22 @@ package frontend
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 
 	"kiln"
 	"kiln/internal/lambdaapi"
+	"kiln/internal/registry"
 )
 
-// The operations on a function's tags.
+// The operations on the tags of functions and of capacity providers.
 
 func (f *Frontend) listTags(_ context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.ListTagsRequest)
+	if name, ok, err := f.taggedProvider(in.Resource, c); ok {
+		return f.listProviderTags(name, c, err)
+	}
 	ref, err := f.taggable(in.Resource, c)
 	if err != nil {
 		return nil, err
@@ -28,6 +34,9 @@ func (f *Frontend) listTags(_ context.Context, c *call, input any) (any, error) 
 
 func (f *Frontend) tagResource(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.TagResourceRequest)
+	if name, ok, err := f.taggedProvider(in.Resource, c); ok {
+		return nil, f.changeProviderTags(ctx, name, c, err, func(tags map[string]string) { maps.Copy(tags, in.Tags) })
+	}
 	ref, err := f.taggable(in.Resource, c)
 	if err != nil {
 		return nil, err
@@ -40,6 +49,11 @@ func (f *Frontend) tagResource(ctx context.Context, c *call, input any) (any, er
 
 func (f *Frontend) untagResource(ctx context.Context, c *call, input any) (any, error) {
 	in := input.(*lambdaapi.UntagResourceRequest)
+	if name, ok, err := f.taggedProvider(in.Resource, c); ok {
+		return nil, f.changeProviderTags(ctx, name, c, err, func(tags map[string]string) {
+			maps.DeleteFunc(tags, func(key, _ string) bool { return slices.Contains(in.TagKeys, key) })
+		})
+	}
 	ref, err := f.taggable(in.Resource, c)
 	if err != nil {
 		return nil, err
@@ -47,7 +61,45 @@ func (f *Frontend) untagResource(ctx context.Context, c *call, input any) (any, 
 	return nil, f.cfg.Registry.RemoveTags(ctx, ref.Account, ref.Name, in.TagKeys)
 }
 
-// taggable reads the ARN of what carries tags: a function, as long as nothing else that AWS tags is served.
+// taggedProvider reads the name of the capacity provider that an ARN names; false for what is none.
+func (f *Frontend) taggedProvider(resource string, c *call) (name string, ok bool, err error) {
+	if !strings.Contains(resource, ":capacity-provider:") {
+		return "", false, nil
+	}
+	name, err = f.changeable(resource, c)
+	return name, true, err
+}
+
+func (f *Frontend) listProviderTags(name string, c *call, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	p, err := f.cfg.Registry.Provider(c.caller.Account, name)
+	if err != nil {
+		return nil, err
+	}
+	tags := p.Tags
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	return &lambdaapi.ListTagsResponse{Tags: tags}, nil
+}
+
+func (f *Frontend) changeProviderTags(ctx context.Context, name string, c *call, err error, change func(map[string]string)) error {
+	if err != nil {
+		return err
+	}
+	_, err = f.cfg.Registry.UpdateProvider(ctx, c.caller.Account, name, func(p *registry.Provider) error {
+		if p.Tags == nil {
+			p.Tags = map[string]string{}
+		}
+		change(p.Tags)
+		return nil
+	})
+	return err
+}
+
+// taggable reads the ARN of a function that carries tags.
 func (f *Frontend) taggable(resource string, c *call) (kiln.FunctionRef, error) {
 	const op = "frontend: read resource"
 	if !strings.Contains(resource, ":function:") {

@@ -89,6 +89,9 @@ func (b *Book) Settle(now time.Time, wanted []Wanted, ready func(kiln.VersionID)
 	return changes
 }
 
+// Refused takes that the pools did not take what they were told of a version last: Settle tells them again.
+func (b *Book) Refused(id kiln.VersionID) { delete(b.held, id) }
+
 // hold reports whether a function's old versions are still to be kept, and begins to count.
 func (b *Book) hold(now time.Time, f Function) bool {
 	since, ok := b.moving[f]

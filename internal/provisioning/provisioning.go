@@ -1,19 +1,24 @@
 // Package provisioning keeps what owners were promised of the pools: containers of their versions that are ready at all
-// times (provisioned concurrency), as many as their settings ask for at the moment.
+// times (provisioned concurrency), as many as their settings ask for at the moment; and the fleets of their capacity
+// providers, which share what the operator gives for them.
 //
 // It decides nothing: package promise does, which it asks once a second and whenever the registry has changed. The pools
 // make and keep the containers, admission keeps places for their executions. Server runs it; the frontend asks it how a
 // promise stands. All methods may be called at once; mu guards what was last asked of the pools, and nothing that waits is
-// called with it held.
+// called with it held. What is not guarded is Run's own.
 package provisioning
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
 	"kiln"
+	"kiln/internal/manager"
+	"kiln/internal/pool"
 	"kiln/internal/promise"
 	"kiln/internal/registry"
 )
@@ -35,13 +40,19 @@ type Ready struct {
 type Config struct {
 	Registry *registry.Registry
 	// Promise tells the pools that so many containers of a version are to be ready at all times; 0 for no more. It must not
-	// block.
-	Promise func(version *kiln.Version, containers int)
+	// block. With an error the promise was not taken: it is told again.
+	Promise func(version *kiln.Version, containers int) error
 	// Promised tells how a version's promise stands. It must not block.
 	Promised func(kiln.VersionID) Ready
 	// Executing is how many executions of a version, by its number, there are now.
 	Executing func(account kiln.AccountID, function, number string) int
-	Logger    *slog.Logger
+	// Fleets are the pools' fleets, Settings what a fleet of the operator's has, Runtime the interpreter for AWS's identifier.
+	Fleets   Fleets
+	Settings func() manager.Settings
+	Runtime  func(identifier string) (name string, ok bool)
+	// ProviderInstances is how many instances the fleets of all capacity providers may have together.
+	ProviderInstances int
+	Logger            *slog.Logger
 }
 
 // Provisioning keeps promises. Make it with New, start it with Run.
@@ -49,9 +60,15 @@ type Provisioning struct {
 	cfg  Config
 	kick chan struct{} // one word when the registry has changed; capacity 1
 
+	leaving map[pool.FleetID]bool // Run's own: fleets being removed
+	going   sync.WaitGroup        // those removals
+	left    chan pool.FleetID     // a fleet whose removal has ended
+
 	mu       sync.Mutex
 	book     promise.Book                 // guarded by mu
 	trackers map[tracked]*promise.Tracker // guarded by mu: of what has a target
+	fleets   map[pool.FleetID]asked       // guarded by mu: what was asked for each provider
+	refused  map[kiln.VersionID]string    // guarded by mu: why the pools did not take a version's promise
 }
 
 // tracked is what has a target of utilisation.
@@ -62,8 +79,14 @@ type tracked struct {
 
 // New makes a Provisioning. Nothing is promised before Run.
 func New(cfg Config) *Provisioning {
-	return &Provisioning{cfg: cfg, kick: make(chan struct{}, 1), trackers: map[tracked]*promise.Tracker{}}
+	return &Provisioning{
+		cfg: cfg, kick: make(chan struct{}, 1), trackers: map[tracked]*promise.Tracker{},
+		fleets: map[pool.FleetID]asked{}, refused: map[kiln.VersionID]string{}, leaving: map[pool.FleetID]bool{}, left: make(chan pool.FleetID),
+	}
 }
+
+// Begin makes the fleets of the capacity providers there are, before any request asks for one.
+func (p *Provisioning) Begin(ctx context.Context) { p.keepProviders(ctx) }
 
 // Changed has Run look at once. It never blocks.
 func (p *Provisioning) Changed() {
@@ -73,8 +96,9 @@ func (p *Provisioning) Changed() {
 	}
 }
 
-// Run keeps the promises until ctx ends. It returns nil.
+// Run keeps the promises until ctx ends. It returns nil when all it started has ended.
 func (p *Provisioning) Run(ctx context.Context) error {
+	defer p.going.Wait()
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
@@ -84,12 +108,15 @@ func (p *Provisioning) Run(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		case <-p.kick:
+		case id := <-p.left:
+			delete(p.leaving, id)
 		}
 	}
 }
 
-// keep does what is due: the settings first, then the promises.
+// keep does what is due: the fleets first, then the settings of provisioned concurrency, then the promises.
 func (p *Provisioning) keep(ctx context.Context, now time.Time) {
+	p.keepProviders(ctx)
 	for _, r := range p.rescales(now) {
 		if err := p.cfg.Registry.Rescale(ctx, r.function.Account, r.function.Name, r.qualifier, r.executions); err != nil && ctx.Err() == nil {
 			p.cfg.Logger.Warn("provisioned concurrency not changed", "account", r.function.Account, "function", r.function.Name,
@@ -97,7 +124,25 @@ func (p *Provisioning) keep(ctx context.Context, now time.Time) {
 		}
 	}
 	for _, c := range p.settle(now) {
-		p.cfg.Promise(c.Version, c.Containers)
+		p.noteAnswer(c.Version, p.cfg.Promise(c.Version, c.Containers))
+	}
+}
+
+// noteAnswer has a promise that the pools did not take told again at the next look.
+func (p *Provisioning) noteAnswer(v *kiln.Version, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		delete(p.refused, v.ID())
+		return
+	}
+	if p.refused[v.ID()] == "" { // once, not every second
+		p.cfg.Logger.Warn("containers not provisioned", "account", v.Account, "function", v.Function, "version", v.Number, "error", err)
+	}
+	p.book.Refused(v.ID())
+	p.refused[v.ID()] = "The containers cannot be made."
+	if e, ok := errors.AsType[*kiln.Error](err); ok {
+		p.refused[v.ID()] = e.Message
 	}
 }
 
@@ -181,6 +226,13 @@ func (p *Provisioning) gone(v *kiln.Version) bool {
 	return err != nil || found.Version.ID() != v.ID()
 }
 
+// refusal says why the pools did not take a version's promise, empty when they did.
+func (p *Provisioning) refusal(id kiln.VersionID) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refused[id]
+}
+
 // State is where provisioned concurrency stands, in AWS's words.
 type State string
 
@@ -212,8 +264,8 @@ func (p *Provisioning) Standing(c registry.ProvisionedConfig) Standing {
 		ready := p.cfg.Promised(found.Version.ID())
 		s.Allocated += min(n, ready.Allocated)
 		s.Available += min(n, ready.Available)
-		if ready.Available < n && ready.Failure != "" {
-			failure = ready.Failure
+		if ready.Available < n {
+			failure = cmp.Or(ready.Failure, p.refusal(found.Version.ID()), failure)
 		}
 	}
 	switch {

@@ -9,6 +9,8 @@ import (
 
 	"kiln"
 	"kiln/internal/engine"
+	"kiln/internal/manager"
+	"kiln/internal/pool"
 	"kiln/internal/registry"
 )
 
@@ -22,6 +24,14 @@ type house struct {
 	told      map[string]int
 	ready     map[string]Ready
 	executing map[string]int
+	fleets    map[pool.FleetID]*manager.Settings
+	instances map[string]int // of the fleets, by name
+	removed   chan pool.FleetID
+	refuse    bool // the pools take no promise
+}
+
+func warm(runtime string) manager.WarmingTarget {
+	return manager.WarmingTarget{Configuration: kiln.Configuration{Driver: "fake", Runtime: runtime, Shape: kiln.Shape{MemoryMiB: 2048, CPUs: 2}}}
 }
 
 func open(t *testing.T) *house {
@@ -31,9 +41,10 @@ func open(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close() })
-	h := &house{t: t, told: map[string]int{}, ready: map[string]Ready{}, executing: map[string]int{}}
+	h := &house{t: t, told: map[string]int{}, ready: map[string]Ready{}, executing: map[string]int{},
+		fleets: map[pool.FleetID]*manager.Settings{}, instances: map[string]int{}, removed: make(chan pool.FleetID, 1)}
 	h.registry, err = registry.Open(t.Context(), e, registry.Config{
-		Verify: func(context.Context, kiln.Digest) error { return nil }, Logger: slog.New(slog.DiscardHandler),
+		ProvidersMax: 8, Verify: func(context.Context, kiln.Digest) error { return nil }, Logger: slog.New(slog.DiscardHandler),
 		Promised: func() {
 			if h.Provisioning != nil {
 				h.Changed()
@@ -46,14 +57,40 @@ func open(t *testing.T) *house {
 	numbers := map[kiln.VersionID]string{}
 	h.Provisioning = New(Config{
 		Registry: h.registry, Logger: slog.New(slog.DiscardHandler),
-		Promise: func(v *kiln.Version, n int) {
+		Promise: func(v *kiln.Version, n int) error {
+			if h.refuse {
+				return kiln.Errorf(kiln.KindUnavailable, "test", "no fleet")
+			}
 			numbers[v.ID()] = v.Number
 			if h.told[v.Number] = n; n == 0 {
 				delete(h.told, v.Number)
 			}
+			return nil
 		},
 		Promised:  func(id kiln.VersionID) Ready { return h.ready[numbers[id]] },
 		Executing: func(_ kiln.AccountID, _, number string) int { return h.executing[number] },
+		Settings: func() manager.Settings {
+			return manager.Settings{
+				InstancesMax: 32, Shapes: []kiln.Shape{{MemoryMiB: 2048, CPUs: 2}, {MemoryMiB: 10240, CPUs: 6}},
+				Warming: []manager.WarmingTarget{warm("python3.11"), warm("nodejs20")},
+			}
+		},
+		Runtime:           func(identifier string) (string, bool) { return identifier, true },
+		ProviderInstances: 8,
+		Fleets: Fleets{
+			Add: func(c pool.FleetConfig) error {
+				h.fleets[pool.FleetID{Account: c.Account, Name: c.Name}] = &c.Settings
+				return nil
+			},
+			Change: func(id pool.FleetID, change func(*manager.Settings)) error { change(h.fleets[id]); return nil },
+			Remove: func(_ context.Context, id pool.FleetID) error { h.removed <- id; return nil },
+			List: func() (list []pool.Fleet) {
+				for id := range h.fleets {
+					list = append(list, pool.Fleet{Account: id.Account, Name: id.Name, Instances: h.instances[id.Name]})
+				}
+				return list
+			},
+		},
 	})
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -107,6 +144,13 @@ func TestPromisesAreKept(t *testing.T) {
 	if _, err := h.registry.Provision(ctx, owner, "f", "live", 3); err != nil {
 		t.Fatal(err)
 	}
+	h.refuse = true
+	h.keep(ctx, now)
+	h.is("not taken", "map[]")
+	if c, _ := h.registry.ProvisionedConfig(owner, "f", "live"); h.Standing(c).State != Failed || h.Standing(c).Reason != "no fleet" {
+		t.Errorf("not taken: %+v", h.Standing(c))
+	}
+	h.refuse = false
 	h.keep(ctx, now)
 	h.is("put", "map[1:3]")
 	standing := func() Standing {
@@ -181,4 +225,82 @@ func TestSettingsAct(t *testing.T) {
 		h.keep(ctx, midnight.Add(8*time.Hour+time.Duration(at)*time.Second))
 	}
 	h.is("six executions at a half", "map[1:12]")
+}
+
+// Each capacity provider has a fleet of the shapes and the size it asks for, with the interpreters of its functions warm;
+// together they have what the operator gives and no more, even while one has more than its part; a deleted one's fleet goes,
+// and then it.
+func TestProvidersHaveFleets(t *testing.T) {
+	h := open(t)
+	ctx, now := t.Context(), time.Now()
+	create := func(name string, p registry.Provider) pool.FleetID {
+		p.Account, p.Name = owner, name
+		if _, err := h.registry.CreateProvider(ctx, p); err != nil {
+			t.Fatal(err)
+		}
+		return pool.FleetID{Account: owner, Name: name}
+	}
+	is := func(when string, id pool.FleetID, most int, shapes, warm string) {
+		t.Helper()
+		s := h.fleets[id]
+		if s == nil {
+			t.Fatalf("%s: no fleet %s", when, id)
+		}
+		var runtimes []string
+		for _, w := range s.Warming {
+			runtimes = append(runtimes, w.Configuration.Runtime)
+		}
+		if s.InstancesMax != most || fmt.Sprint(s.Shapes) != shapes || fmt.Sprint(runtimes) != warm {
+			t.Errorf("%s: at most %d of %v, %v warm; want %d of %s, %s", when, s.InstancesMax, s.Shapes, runtimes, most, shapes, warm)
+		}
+	}
+	const both, small = "[2048MiB/2cpu 10240MiB/6cpu]", "[2048MiB/2cpu]"
+	big := create("big", registry.Provider{})
+	h.keep(ctx, now)
+	is("alone", big, 8, both, "[]")
+	h.instances["big"] = 7
+	web := create("web", registry.Provider{MaxCPUs: 5, Shapes: []int{2048}})
+	h.keep(ctx, now)
+	is("with more than its part", big, 6, both, "[]")
+	is("beside it", web, 1, small, "[]")
+	h.instances["big"] = 3
+	_, err := h.registry.Create(ctx, registry.CreateInput{Version: kiln.Version{Account: owner, Function: "f", Package: kiln.Digest(fmt.Sprintf("%064s", "a")),
+		Runtime: "python3.11", Handler: "a.b", MemoryMiB: 128, TimeoutMillis: 3000, Provider: "web"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.keep(ctx, now)
+	is("shrunk", big, 6, both, "[]")
+	is("grown", web, 2, small, "[python3.11]")
+	if p, _ := h.registry.Provider(owner, "web"); !h.ProviderReady(p) {
+		t.Error("not ready")
+	}
+	if got := FleetOf(&kiln.Version{Account: owner, Provider: "web"}); got != web {
+		t.Errorf("served by %s", got)
+	}
+	if _, err := h.registry.DeleteProvider(ctx, owner, "big"); err != nil {
+		t.Fatal(err)
+	}
+	life, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := running(func() { _ = h.Run(life) })
+	if id := <-h.removed; id != big {
+		t.Errorf("removed %s", id)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; <-time.After(time.Millisecond) {
+		if _, err := h.registry.Provider(owner, "big"); kiln.KindOf(err) == kiln.KindNotFound && err != nil {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal("still there")
+		}
+	}
+	stop()
+	<-ended
+}
+
+// running runs something and gives a channel that is closed when it has ended.
+func running(run func()) <-chan struct{} {
+	ended := make(chan struct{})
+	go func() { defer close(ended); run() }()
+	return ended
 }

@@ -96,7 +96,7 @@ func (r *Registry) UpdateAlias(ctx context.Context, owner kiln.AccountID, name, 
 
 // putAlias checks an alias against its function and puts it in.
 func (r *Registry) putAlias(op string, f *Function, a *Alias) error {
-	known := func(version string) bool { return version == kiln.Latest || f.find(version) >= 0 }
+	known := func(version string) bool { return version == kiln.Latest || f.published(version) }
 	if !known(a.Version) {
 		return r.notFound(op, f.Account, f.Name, a.Version)
 	}
@@ -105,7 +105,7 @@ func (r *Registry) putAlias(op string, f *Function, a *Alias) error {
 	}
 	for version, weight := range a.Weights {
 		switch {
-		case version == kiln.Latest || a.Version == kiln.Latest:
+		case unnumbered(version) || unnumbered(a.Version):
 			return invalid(op, "$LATEST is not supported for an alias pointing to more than 1 version")
 		case version == a.Version:
 			return invalid(op, "Invalid function version %s. Function version %s is already included in routing configuration.",
@@ -126,6 +126,11 @@ func (r *Registry) putAlias(op string, f *Function, a *Alias) error {
 	}
 	f.Aliases[a.Name] = a
 	return nil
+}
+
+// unnumbered reports whether a version is one that changes.
+func unnumbered(version string) bool {
+	return version == kiln.Latest || version == kiln.LatestPublished
 }
 
 // DeleteAlias removes an alias; one that does not exist is no error, as with AWS. Kinds: KindNotFound (function).

@@ -84,8 +84,8 @@ func (r *Registry) dropVersion(ctx context.Context, f *Function, revision string
 type CreateInput struct {
 	Version kiln.Version
 	Tags    map[string]string
-	// Publish makes version 1 at once.
-	Publish bool
+	// Publish makes version 1 at once, PublishLatest $LATEST.PUBLISHED.
+	Publish, PublishLatest bool
 	// Stored says that the package was hashed while it was stored, just now. There is nothing to verify then.
 	Stored bool
 }
@@ -99,6 +99,16 @@ func (r *Registry) Create(ctx context.Context, in CreateInput) (Configuration, e
 	f := &Function{Account: latest.Account, Name: latest.Function, Latest: latest, Tags: maps.Clone(in.Tags),
 		Status: Status{State: StatePending, StateReason: creatingReason, StateReasonCode: creatingCode}}
 	f.LastUpdate = UpdateInProgress
+	if latest.Provider != "" {
+		unlock, err := r.alone(ctx, op)
+		if err != nil {
+			return Configuration{}, err
+		}
+		defer unlock()
+		if err := r.checkProvider(op, latest, in.Publish); err != nil {
+			return Configuration{}, err
+		}
+	}
 	exists := kiln.Errorf(kiln.KindConflict, op, "Function already exist: %s", f.Name)
 	if r.entry(f.Account, f.Name) != nil {
 		return Configuration{}, exists
@@ -112,12 +122,9 @@ func (r *Registry) Create(ctx context.Context, in CreateInput) (Configuration, e
 	if n := concurrencyTag(f.Tags); n > 0 {
 		latest.Concurrency = n
 	}
-	var version *kiln.Version
-	if in.Publish {
-		var err error
-		if version, err = r.publish(op, f, ""); err != nil {
-			return Configuration{}, err
-		}
+	version, err := r.publishing(op, f, in.Publish, in.PublishLatest)
+	if err != nil {
+		return Configuration{}, err
 	}
 	if in.Stored {
 		f.settled(nil)
@@ -128,15 +135,34 @@ func (r *Registry) Create(ctx context.Context, in CreateInput) (Configuration, e
 		}
 		return Configuration{}, err
 	}
-	return seen(f, version), nil
+	return seen(f, version, in.PublishLatest), nil
+}
+
+// publishing publishes what is asked for of what $LATEST is, or is about to be, and gives the version to be written.
+func (r *Registry) publishing(op string, f *Function, numbered, latest bool) (version *kiln.Version, err error) {
+	if latest {
+		if err := r.publishLatest(op, f, ""); err != nil {
+			return nil, err
+		}
+	}
+	if numbered {
+		return r.publish(op, f, "")
+	}
+	return nil, nil
 }
 
 // seen gives what a change made: the version it published, else $LATEST.
-func seen(f *Function, published *kiln.Version) Configuration {
+func seen(f *Function, published *kiln.Version, latest bool) Configuration {
 	c := f.configuration()
-	if published != nil {
+	switch {
+	case published != nil:
 		c.Version = published
+	case latest:
+		c.Version = f.LatestPublished.current()
+	default:
+		return c
 	}
+	c.State = f.State
 	return c
 }
 
@@ -155,8 +181,8 @@ type CodeUpdate struct {
 	Architecture string
 	// Revision, unless empty, must be $LATEST's.
 	Revision string
-	// Publish makes a version of it at once.
-	Publish bool
+	// Publish makes a version of it at once, PublishLatest $LATEST.PUBLISHED.
+	Publish, PublishLatest bool
 	// DryRun checks everything and changes nothing.
 	DryRun bool
 	// Stored says that the package was hashed while it was stored, just now. There is nothing to verify then.
@@ -187,6 +213,13 @@ func (r *Registry) UpdateConfiguration(ctx context.Context, owner kiln.AccountID
 func (r *Registry) update(ctx context.Context, op string, owner kiln.AccountID, name string, u CodeUpdate,
 	set func(*kiln.Version) error) (Configuration, error) {
 	var version *kiln.Version
+	if e := r.entry(owner, name); e != nil && e.head.current().Provider != "" { // and stays on one
+		unlock, err := r.alone(ctx, op)
+		if err != nil {
+			return Configuration{}, err
+		}
+		defer unlock()
+	}
 	f, err := r.change(ctx, op, owner, name, func(f *Function) (_ *kiln.Version, err error) {
 		if f.unsettled() {
 			return nil, r.busy(op, f)
@@ -200,17 +233,22 @@ func (r *Registry) update(ctx context.Context, op string, owner kiln.AccountID, 
 		}
 		// Whose it is, is not for the caller to set.
 		v.Account, v.Function = f.Account, f.Name
+		if (v.Provider == "") != (f.Latest.Provider == "") {
+			return nil, invalid(op, "A function cannot move between capacity providers and Lambda's own instances; create another.")
+		}
+		if v.Provider != "" {
+			if err := r.checkProvider(op, v, u.Publish); err != nil {
+				return nil, err
+			}
+		}
 		if err := r.check(op, v, v.PackageBytes-f.Latest.PackageBytes); err != nil {
 			return nil, err
 		}
 		r.stamp(v)
 		f.Next = v
 		f.LastUpdate, f.LastUpdateReason, f.LastUpdateReasonCode = UpdateInProgress, creatingReason, creatingCode
-		version = nil
-		if u.Publish {
-			if version, err = r.publish(op, f, ""); err != nil {
-				return nil, err
-			}
+		if version, err = r.publishing(op, f, u.Publish, u.PublishLatest); err != nil {
+			return nil, err
 		}
 		if u.Stored {
 			f.settled(nil)
@@ -223,7 +261,7 @@ func (r *Registry) update(ctx context.Context, op string, owner kiln.AccountID, 
 	if err != nil {
 		return Configuration{}, err
 	}
-	return seen(f, version), nil
+	return seen(f, version, u.PublishLatest), nil
 }
 
 // PublishInput asks for a version of $LATEST.
@@ -234,6 +272,8 @@ type PublishInput struct {
 	CodeSHA256 string
 	// Revision, unless empty, must be $LATEST's.
 	Revision string
+	// Latest publishes to $LATEST.PUBLISHED.
+	Latest bool
 }
 
 // PublishVersion makes a version of $LATEST, or gives the last one when nothing has changed since. Kinds: KindNotFound,
@@ -251,6 +291,10 @@ func (r *Registry) PublishVersion(ctx context.Context, owner kiln.AccountID, nam
 		if now := CodeSHA256(f.Latest.Package); in.CodeSHA256 != "" && in.CodeSHA256 != now {
 			return nil, invalid(op, "CodeSHA256 (%s) is different from current CodeSHA256 in $LATEST (%s). "+
 				"Please try again with the CodeSHA256 in $LATEST.", in.CodeSHA256, now)
+		}
+		if in.Latest {
+			number = kiln.LatestPublished
+			return nil, r.publishLatest(op, f, in.Description)
 		}
 		if n := len(f.Versions); n > 0 && f.Versions[n-1].Content == content(f.Latest) {
 			number = decimal(f.Versions[n-1].Number)
@@ -271,6 +315,11 @@ func (r *Registry) PublishVersion(ctx context.Context, owner kiln.AccountID, nam
 
 // publish adds a version of what $LATEST is, or is about to be, to a function's list and gives the version to be written.
 func (r *Registry) publish(op string, f *Function, description string) (*kiln.Version, error) {
+	if f.current().Provider != "" {
+		if err := r.checkProvider(op, f.current(), true); err != nil {
+			return nil, err
+		}
+	}
 	if len(f.Versions) >= MaxVersions {
 		return nil, limit(op, "ServiceQuotaExceededException", "A function has at most %d versions.", MaxVersions)
 	}
@@ -342,12 +391,17 @@ func (r *Registry) deleteVersion(ctx context.Context, op string, owner kiln.Acco
 			return nil, invalid(op, "Deletion of aliases is not currently supported.")
 		}
 		i := f.find(number)
-		if i < 0 {
+		if !f.published(number) {
 			return nil, r.notFound(op, owner, name, number)
 		}
 		if names := f.aliasesOf(number); len(names) > 0 {
 			return nil, kiln.Errorf(kiln.KindConflict, op,
 				"Unable to delete version because the following aliases reference it: %v", names)
+		}
+		if number == kiln.LatestPublished {
+			f.LatestPublished = nil
+			f.dropQualifier(number)
+			return nil, nil
 		}
 		if f.unsettled() && f.Versions[i].State == StatePending {
 			return nil, r.busy(op, f)

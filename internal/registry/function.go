@@ -20,6 +20,10 @@ const (
 	StatePending State = "Pending"
 	StateActive  State = "Active"
 	StateFailed  State = "Failed"
+	// StateNonInvocable is $LATEST's of a function on a capacity provider: what is published is invoked.
+	StateNonInvocable State = "ActiveNonInvocable"
+	// StateDeactivated is a version's on a capacity provider that may have no container.
+	StateDeactivated State = "Deactivated"
 )
 
 // UpdateState says how the last change of $LATEST went, in AWS's words.
@@ -62,6 +66,10 @@ type Function struct {
 	// Policies and URLs are by qualifier: the function's own under the empty one, else an alias's or, of policies, a version's.
 	Policies map[string]*Policy `json:"policies,omitempty"`
 	URLs     map[string]*URL    `json:"urls,omitempty"`
+	// Scaling bounds the containers of published versions on a capacity provider, by number.
+	Scaling map[string]*Scaling `json:"scaling,omitempty"`
+	// LatestPublished is $LATEST.PUBLISHED, of a function on a capacity provider; nil before anything was published to it.
+	LatestPublished *LatestPublished `json:"latestPublished,omitempty"`
 	// LastNumber is the greatest number ever given to a version of this function; numbers are not used again.
 	LastNumber int `json:"lastNumber,omitempty"`
 }
@@ -92,7 +100,19 @@ func (f *Function) current() *kiln.Version {
 }
 
 // configuration gives $LATEST as its owner sees it.
-func (f *Function) configuration() Configuration { return Configuration{f.current(), f.Status} }
+func (f *Function) configuration() Configuration {
+	c := Configuration{f.current(), f.Status}
+	c.State = f.latestState()
+	return c
+}
+
+// latestState gives $LATEST's state.
+func (f *Function) latestState() State {
+	if f.State == StateActive && f.Latest.Provider != "" {
+		return StateNonInvocable
+	}
+	return f.State
+}
 
 // unsettled reports whether the function waits for its package to be verified.
 func (f *Function) unsettled() bool { return f.State == StatePending || f.Next != nil }

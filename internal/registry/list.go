@@ -66,9 +66,16 @@ func (e *entry) version(number string) (Configuration, bool) {
 	if !ok {
 		return Configuration{}, false
 	}
-	p := e.head.Versions[e.head.find(number)]
-	s := Status{State: p.State, StateReason: p.StateReason, LastUpdate: UpdateSuccessful}
-	switch p.State {
+	s := Status{State: t.state, LastUpdate: UpdateSuccessful}
+	if i := e.head.find(number); i >= 0 {
+		s.StateReason = e.head.Versions[i].StateReason
+	} else if p := e.head.LatestPublished; p != nil {
+		s.StateReason = p.StateReason
+		if p.Next != nil {
+			s.LastUpdate = UpdateInProgress
+		}
+	}
+	switch t.state {
 	case StatePending:
 		s.StateReason, s.StateReasonCode = creatingReason, creatingCode
 		s.LastUpdate = UpdateInProgress
@@ -121,6 +128,9 @@ func (r *Registry) versionKeys(owner kiln.AccountID, names []string) []string {
 func (e *entry) numbers() []string {
 	keys := make([]string, 0, 1+len(e.head.Versions))
 	keys = append(keys, sortable(0))
+	if e.head.LatestPublished != nil {
+		keys = append(keys, sortableNumber(kiln.LatestPublished))
+	}
 	for i := range e.head.Versions {
 		keys = append(keys, sortable(e.head.Versions[i].Number))
 	}
@@ -129,6 +139,9 @@ func (e *entry) numbers() []string {
 
 // at gives the version that one of numbers means; none means $LATEST.
 func (e *entry) at(number string) (Configuration, bool) {
+	if number == sortableNumber(kiln.LatestPublished) {
+		return e.version(kiln.LatestPublished)
+	}
 	if number = strings.TrimLeft(number, "0"); number != "" {
 		return e.version(number)
 	}
@@ -170,6 +183,14 @@ func (r *Registry) Versions(owner kiln.AccountID, name string, page Page) (list 
 
 // sortable writes a version's number so that text sorts as numbers do.
 func sortable(number int) string { return fmt.Sprintf("%010d", number) }
+
+// sortableNumber does so for a number in decimals; $LATEST.PUBLISHED comes after $LATEST and before the numbers.
+func sortableNumber(number string) string {
+	if number == kiln.LatestPublished {
+		return sortable(0) + "p"
+	}
+	return strings.Repeat("0", max(len(sortable(0))-len(number), 0)) + number
+}
 
 // Tags gives a function's tags. Kinds: KindNotFound.
 func (r *Registry) Tags(owner kiln.AccountID, name string) (map[string]string, error) {

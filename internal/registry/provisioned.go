@@ -162,6 +162,9 @@ func (r *Registry) provisionable(op string, f *Function, qualifier string) error
 	if err := r.provisionedQualifier(op, f, qualifier); err != nil {
 		return err
 	}
+	if f.current().Provider != "" {
+		return invalid(op, "Provisioned Concurrency is not supported for functions on a capacity provider; PutFunctionScalingConfig keeps execution environments ready there.")
+	}
 	a := f.Aliases[qualifier]
 	if a != nil {
 		return f.provisionableAlias(op, a)
@@ -236,8 +239,8 @@ func (f *Function) terms() admission.Terms {
 	return t
 }
 
-// Promising walks the functions that were promised something of the pools, by account and name, each with its promises by
-// version. A version that cannot run yet has none.
+// Promising walks the functions that may have been promised something of the pools, by account and name, each with its
+// promises by version. A version that cannot run yet has none.
 func (r *Registry) Promising() iter.Seq2[Promising, []Promise] {
 	return func(yield func(Promising, []Promise) bool) {
 		r.mu.RLock()
@@ -261,7 +264,7 @@ func (r *Registry) Promising() iter.Seq2[Promising, []Promise] {
 	}
 }
 
-// Promising is a function that was promised something.
+// Promising is a function with provisioned concurrency, or on a capacity provider.
 type Promising struct {
 	Account  kiln.AccountID
 	Function string
@@ -278,14 +281,14 @@ func (e *entry) promises() (list []Promise) {
 			list = append(list, Promise{v.version, t.Provisioned[number]})
 		}
 	}
-	return list
+	return e.leasts(list)
 }
 
 // notePromises keeps the index of functions with promises up to date; true when something a promise is made of may have
 // changed. mu is held.
 func (r *Registry) notePromises(f id, now *entry) bool {
 	_, before := r.promising[f]
-	if now == nil || len(now.head.Provisioned) == 0 {
+	if now == nil || len(now.head.Provisioned) == 0 && now.head.current().Provider == "" {
 		delete(r.promising, f)
 		return before
 	}

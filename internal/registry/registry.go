@@ -1,5 +1,5 @@
-// Package registry keeps functions, their versions and their aliases, with their policies, reservations and URLs, and answers
-// at once which version a name means.
+// Package registry keeps functions, their versions and their aliases, with their policies, reservations and URLs, and the
+// capacity providers they may run on, and answers at once which version a name means.
 //
 // It is not for packages' bytes (package code), for who calls (package identity), for counting executions (invoke), or for AWS's shapes on the wire (the
 // frontend translates). It is called by the frontend and the operations API to change functions, by invoke to resolve them.
@@ -59,6 +59,8 @@ type Config struct {
 	Changed func(Gone)
 	// ConcurrencyLimit is how many executions an account may have at once; admission.DefaultAccountLimit when 0.
 	ConcurrencyLimit int
+	// ProvidersMax is how many capacity providers there may be, of all accounts.
+	ProvidersMax int
 	// Reserved, when not nil, is called for each function whose terms change or that is deleted, in the order of the changes,
 	// from one goroutine. It must not block.
 	Reserved func(Reservation)
@@ -90,9 +92,10 @@ type Registry struct {
 	references map[kiln.Digest]int         // guarded by mu: how many versions hold a package
 	unsettled  map[id]struct{}             // guarded by mu: functions that wait for Run
 	urls       map[string]urlPlace         // guarded by mu: by the URL's id
-	promising  map[id]struct{}             // guarded by mu: functions with provisioned concurrency
+	promising  map[id]struct{}             // guarded by mu: functions with provisioned concurrency, or on a capacity provider
+	providers  map[id]*Provider            // guarded by mu
 	wake       chan struct{}               // a token for each worker that may have something to do
-	reserving  chan struct{}               // holds a token while a reservation is being changed
+	reserving  chan struct{}               // holds a token while something is changed that alone holds others off
 }
 
 // id names a function.
@@ -145,6 +148,7 @@ func Open(ctx context.Context, e *engine.Engine, cfg Config) (*Registry, error) 
 		unsettled:  map[id]struct{}{},
 		urls:       map[string]urlPlace{},
 		promising:  map[id]struct{}{},
+		providers:  map[id]*Provider{},
 		wake:       make(chan struct{}, settlers),
 		reserving:  make(chan struct{}, 1),
 	}
@@ -172,7 +176,7 @@ func (r *Registry) Resolve(owner kiln.AccountID, name, qualifier string) (Resolv
 	}
 	t, alias, ok := e.target(qualifier, r.cfg.Chance)
 	if !ok {
-		return Resolved{}, r.notFound("registry: resolve", owner, name, qualifier)
+		return Resolved{}, r.unresolved(e, qualifier)
 	}
 	if t.state != StateActive {
 		return Resolved{}, inState("registry: resolve", t.state)
@@ -192,8 +196,11 @@ func (r *Registry) entry(owner kiln.AccountID, name string) *entry {
 
 // target finds what a qualifier means, by chance where an alias has weights.
 func (e *entry) target(qualifier string, chance func() float64) (t target, alias string, ok bool) {
+	if qualifier == "" && e.head.Latest.Provider != "" {
+		qualifier = kiln.LatestPublished
+	}
 	if qualifier == "" || qualifier == kiln.Latest {
-		return target{e.head.Latest, e.head.State}, "", true
+		return target{e.head.Latest, e.head.latestState()}, "", true
 	}
 	if t, ok := e.versions[qualifier]; ok {
 		return t, "", true
@@ -207,7 +214,7 @@ func (e *entry) target(qualifier string, chance func() float64) (t target, alias
 		number = a.choose(chance())
 	}
 	if number == kiln.Latest {
-		return target{e.head.Latest, e.head.State}, a.Name, true
+		return target{e.head.Latest, e.head.latestState()}, a.Name, true
 	}
 	t, ok = e.versions[number]
 	return t, a.Name, ok
@@ -257,6 +264,11 @@ func (r *Registry) apply(c engine.Change) {
 	if rest, ok := strings.CutPrefix(c.Key, headPrefix); ok {
 		owner, name, _ := strings.Cut(rest, "/")
 		r.applyHead(id{kiln.AccountID(owner), name}, c)
+		return
+	}
+	if rest, ok := strings.CutPrefix(c.Key, providerPrefix); ok {
+		owner, name, _ := strings.Cut(rest, "/")
+		r.applyProvider(id{kiln.AccountID(owner), name}, c)
 		return
 	}
 	v := new(kiln.Version)
@@ -348,9 +360,32 @@ func (r *Registry) decode(head *Function) *entry {
 			r.cfg.Logger.Error("registry version missing", "function", head.Name, "version", p.Number)
 			continue
 		}
-		e.versions[v.Number] = target{v, p.State}
+		e.versions[v.Number] = target{v, head.stateOf(v.Number, p.State)}
+	}
+	if p := head.LatestPublished; p != nil {
+		e.versions[kiln.LatestPublished] = target{p.Version, head.stateOf(kiln.LatestPublished, p.State)}
 	}
 	return e
+}
+
+// stateOf gives the state of a published version that is in a state but for its scaling.
+func (f *Function) stateOf(number string, s State) State {
+	if s == StateActive && f.deactivated(number) {
+		return StateDeactivated
+	}
+	return s
+}
+
+// unresolved is the refusal of a qualifier that means no version.
+func (r *Registry) unresolved(e *entry, qualifier string) error {
+	const op = "registry: resolve"
+	if qualifier == "" {
+		err := kiln.Errorf(kiln.KindInvalid, op, "The function %s is on a capacity provider and has no published version to invoke. Publish one to $LATEST.PUBLISHED, or name a version.",
+			kiln.FunctionARN(r.cfg.Region, e.head.Account, e.head.Name, ""))
+		err.Reason = "NoPublishedVersionException"
+		return err
+	}
+	return r.notFound(op, e.head.Account, e.head.Name, qualifier)
 }
 
 // account keeps the counts of bytes and references up to date and gives what is gone. mu is held.

@@ -54,13 +54,12 @@ func (r *Registry) Unreserve(ctx context.Context, owner kiln.AccountID, name str
 // changeReserved changes a function's reservation while no other one changes: the sum of an account's is checked against
 // its limit before one of them is written.
 func (r *Registry) changeReserved(ctx context.Context, op string, owner kiln.AccountID, name string, do func(*Function) error) error {
-	select {
-	case r.reserving <- struct{}{}:
-		defer func() { <-r.reserving }()
-	case <-ctx.Done():
-		return kiln.Wrap(kiln.KindUnavailable, op, "the request was given up", ctx.Err())
+	unlock, err := r.alone(ctx, op)
+	if err != nil {
+		return err
 	}
-	_, err := r.change(ctx, op, owner, name, func(f *Function) (*kiln.Version, error) { return nil, do(f) })
+	defer unlock()
+	_, err = r.change(ctx, op, owner, name, func(f *Function) (*kiln.Version, error) { return nil, do(f) })
 	return err
 }
 
@@ -114,7 +113,9 @@ func (e *entry) terms() admission.Terms {
 	if e == nil {
 		return admission.Terms{Reserved: admission.None}
 	}
-	return e.head.terms()
+	t := e.head.terms()
+	t.Most = e.mosts()
+	return t
 }
 
 // plain reports whether terms are those of a function without any.

@@ -144,6 +144,7 @@ func (f *Function) settled(verdict error) {
 			p.State, p.StateReason = state, reason
 		}
 	}
+	f.LatestPublished.settled(state, reason)
 	updated := f.Next != nil
 	if updated && verdict == nil {
 		f.Latest = f.Next

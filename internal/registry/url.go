@@ -181,4 +181,5 @@ func (f *Function) dropQualifier(qualifier string) {
 	delete(f.Policies, qualifier)
 	delete(f.URLs, qualifier)
 	delete(f.Provisioned, qualifier)
+	delete(f.Scaling, qualifier)
 }

@@ -33,7 +33,9 @@ type Config struct {
 	Runtimes string `key:"runtimes" default:"nearest" unit:"word" oneof:"nearest strict" meaning:"what to do when a function's exact interpreter is absent: run on the nearest of that language, or refuse"`
 	Region   string `key:"region" default:"us-east-1" unit:"name" meaning:"the region ARNs carry; requests signed for any region are let in"`
 
-	InstancesMax       int          `key:"instances.max" default:"32" min:"1" max:"100000" unit:"instances" meaning:"the most instances on this node, warm and active together"`
+	InstancesMax          int `key:"instances.max" default:"32" min:"1" max:"100000" unit:"instances" meaning:"the most instances on this node, warm and active together"`
+	ProvidersInstancesMax int `key:"providers.instances.max" default:"8" min:"0" max:"100000" unit:"instances" meaning:"the most instances of all accounts' capacity providers together, beside instances.max; each provider has one at least, so as many providers there may be"`
+
 	InstancesShapes    []kiln.Shape `key:"instances.shapes" default:"[{\"memory\":2048,\"cpus\":2},{\"memory\":10240,\"cpus\":6}]" unit:"list of {memory: MiB, cpus: CPUs}" meaning:"the shapes instances come in; a request takes the smallest that fits its amount"`
 	InstancesAllowance int          `key:"instances.allowance" default:"512" min:"64" max:"16384" unit:"MiB" meaning:"memory of an instance beyond its shape, for prepared containers and the boundary itself"`
 	WarmingInstances   int          `key:"warming.instances" default:"1" min:"0" max:"1000" unit:"instances" meaning:"the fewest warm instances kept for each language runtime found, in the first shape; demand may call for more"`

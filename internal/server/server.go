@@ -145,7 +145,7 @@ func (s *server) openKeeping(ctx context.Context) (err error) {
 	}
 	s.registry, err = registry.Open(ctx, s.engine, registry.Config{
 		Region: s.cfg.Region, Verify: s.packages.Verify, Changed: s.versionGone, Reserved: s.reserved, Promised: s.promised,
-		ConcurrencyLimit: s.cfg.ConcurrencyAccount, Logger: s.log.With("room", "registry"),
+		ConcurrencyLimit: s.cfg.ConcurrencyAccount, ProvidersMax: s.cfg.ProvidersInstancesMax, Logger: s.log.With("room", "registry"),
 	})
 	return err
 }
@@ -235,6 +235,7 @@ func (s *server) openPools(ctx context.Context) (err error) {
 		Store: store, Table: table,
 		Node: s.node, Emit: s.emit, Logger: s.log.With("room", "pool"),
 		Runtimes: s.lookup, HealthInterval: s.cfg.HealthInterval,
+		Route:  func(n pool.Need) pool.FleetID { return provisioning.FleetOf(n.Version) },
 		Fleets: []pool.FleetConfig{{Name: kiln.FleetLowVolume, Settings: s.settings()}},
 	})
 	s.invoker = invoke.New(invoke.Config{
@@ -243,20 +244,22 @@ func (s *server) openPools(ctx context.Context) (err error) {
 	})
 	s.provisioning = provisioning.New(provisioning.Config{
 		Registry: s.registry, Executing: s.invoker.Executing, Logger: s.log.With("room", "provisioning"),
-		Promise: s.provision,
+		Fleets:   provisioning.Fleets{Add: s.pool.AddFleet, Remove: s.pool.RemoveFleet, Change: s.pool.Change, List: s.pool.Fleets},
+		Settings: s.settings, Runtime: s.interpreter, ProviderInstances: s.cfg.ProvidersInstancesMax,
+		Promise: s.pool.Provision,
 		Promised: func(id kiln.VersionID) provisioning.Ready {
 			p := s.pool.Provisioned(id)
 			return provisioning.Ready{Allocated: p.Allocated, Available: p.Available, Failure: p.Failure}
 		},
 	})
+	s.provisioning.Begin(ctx)
 	return nil
 }
 
-// provision tells the pools what of a version was promised.
-func (s *server) provision(version *kiln.Version, containers int) {
-	if err := s.pool.Provision(version, containers); err != nil {
-		s.log.Error("containers not provisioned", "account", version.Account, "function", version.Function, "version", version.Number, "error", err)
-	}
+// interpreter gives the interpreter's own name for one of AWS's identifiers.
+func (s *server) interpreter(identifier string) (string, bool) {
+	r, _, err := s.lookup(identifier)
+	return r.Name, err == nil
 }
 
 // fixedRetention is how long the policy fixed keeps an idle container where nothing else is said.
@@ -358,8 +361,9 @@ func (s *server) openDoors() error {
 	front := frontend.New(frontend.Config{
 		Identity: s.identity, Registry: s.registry, Invoker: s.invoker, Packages: s.packages, Provisioning: s.provisioning,
 		RuntimeKnown: s.runtimeKnown, Room: room,
-		ConcurrentExecutions: s.cfg.ConcurrencyAccount, Region: s.cfg.Region, Architecture: nodeArchitecture(), LocationKey: key,
-		Logger: s.log.With("room", "frontend"), Ended: s.ended,
+		ConcurrentExecutions: s.cfg.ConcurrencyAccount, Region: s.cfg.Region, Architecture: nodeArchitecture(), Shapes: s.cfg.InstancesShapes,
+		LocationKey: key,
+		Logger:      s.log.With("room", "frontend"), Ended: s.ended,
 	})
 	ops := operations.New(operations.Config{
 		Identity: s.identity, Registry: s.registry, Invoker: s.invoker, Pool: s.pool, Node: s.node, Ledger: s.ledger, Packages: s.packages,
