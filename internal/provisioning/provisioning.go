@@ -13,6 +13,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -217,6 +219,9 @@ func (p *Provisioning) settle(now time.Time) []promise.Change {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	maps.DeleteFunc(p.refused, func(id kiln.VersionID, _ string) bool {
+		return !slices.ContainsFunc(wanted, func(w promise.Wanted) bool { return w.Version.ID() == id })
+	})
 	return p.book.Settle(now, wanted, func(id kiln.VersionID) int { return p.cfg.Promised(id).Available }, p.gone)
 }
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import time
 import urllib.request
 import zipfile
 
@@ -86,5 +87,19 @@ limits = client.get_account_settings()
 assert limits["AccountUsage"]["FunctionCount"] == 5, limits
 who = boto3.client("sts", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).get_caller_identity()
 assert who["Account"] == account, who
+put = client.put_provisioned_concurrency_config(FunctionName="boto", Qualifier="1", ProvisionedConcurrentExecutions=1)
+assert put["ResponseMetadata"]["HTTPStatusCode"] == 202 and put["Status"] == "IN_PROGRESS", put
+for _ in range(600):
+    provisioned = client.get_provisioned_concurrency_config(FunctionName="boto", Qualifier="1")
+    if provisioned["Status"] == "READY":
+        break
+    time.sleep(0.1)
+assert provisioned["AvailableProvisionedConcurrentExecutions"] == 1, provisioned
+client.delete_provisioned_concurrency_config(FunctionName="boto", Qualifier="1")
+try:
+    client.get_provisioned_concurrency_config(FunctionName="boto", Qualifier="1")
+    raise AssertionError("still provisioned")
+except client.exceptions.ProvisionedConcurrencyConfigNotFoundException:
+    pass
 client.delete_function(FunctionName="boto")
 print("boto3: all as expected")
