@@ -9,6 +9,8 @@ data=$PWD/.kiln/demo
 out=.kiln/demo.out
 log=.kiln/demo.log
 ready_within=180 # seconds
+# What takes minutes and hours otherwise takes seconds here, so that it is seen.
+short="--retention.container 6s --retention.instance 10s --pause.after 2s --warming.release 8s"
 
 title() {
 	if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi
@@ -26,7 +28,7 @@ start() {
 	fi
 	mkdir -p "$data"
 	: >"$out"
-	setsid nohup bin/kiln serve --data "$data" --listen "$listen" >"$out" 2>"$log" </dev/null &
+	setsid nohup bin/kiln serve --data "$data" --listen "$listen" $short >"$out" 2>"$log" </dev/null &
 	pid=$!
 	# With its start time, so that make stop never ends another process that was given the same id.
 	echo "$pid $(awk '{print $22}' "/proc/$pid/stat")" >.kiln/demo.pid
@@ -85,6 +87,10 @@ mkdir -p .kiln/examples
 
 title "Building"
 make -s build
+for setting in "fleet.window 30s" "fleet.enter 60" "fleet.leave 20" "consolidation.after 4s"; do
+	if bin/kiln config | grep -q "^${setting%% *} "; then short="$short --$setting"; fi
+done
+CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o .kiln/tide ./scripts/tide
 for example in go loop; do
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ".kiln/examples/$example" "./examples/$example"
 done
@@ -101,6 +107,7 @@ deploy words examples/words
 deploy hello-node examples/node
 deploy hello-go .kiln/examples/go
 deploy hello-loop .kiln/examples/loop
+deploy pulse examples/pulse --handler app.handler --memory 512
 
 title "Calling: the path each request took to its container"
 row FUNCTION BY PATH INSTANCE CONTAINER TOOK ANSWER
@@ -126,6 +133,12 @@ signed_get "/kiln/v1/executions/$request" | python3 -m json.tool
 title "The log of hello-python"
 bin/kiln logs hello-python | tail -8
 
+title "A minute in which load rises and falls, and the pools follow"
+.kiln/tide -function pulse || fail "calling pulse failed"
+
+title "What kiln top shows, live, without --once"
+bin/kiln top --once
+
 title "Kiln is running. Use it from any shell:"
 cat <<TEXT
   eval "\$(bin/kiln env --data .kiln/demo)"           # the endpoint and a key, for AWS's tools and for kiln
@@ -133,5 +146,5 @@ cat <<TEXT
   bin/kiln run examples/python -d '{}'                # code that is never registered
   aws --endpoint-url \$AWS_ENDPOINT_URL lambda list-functions
   make stop                                           # ends it
-The server's log is in $log.
+The server's log is in $log. It lets go of what is idle after seconds; bin/kiln serve by itself takes minutes.
 TEXT

@@ -129,7 +129,7 @@ func (a *app) root() *cobra.Command {
 	flags.BoolVar(&a.json, "json", false, "answer in JSON")
 	root.AddCommand(a.serveCommand(), a.doctorCommand(), a.envCommand(), a.configCommand(), a.deployCommand(), a.invokeCommand(), a.runCommand(),
 		a.logsCommand(), a.backupCommand(), a.restoreCommand(), a.lsCommand(), a.rmCommand(), a.explainCommand(), a.accountCommand(), a.keyCommand(),
-		a.poolCommand(), a.simulateCommand(), a.trainCommand(), a.versionCommand())
+		a.topCommand(), a.poolCommand(), a.simulateCommand(), a.trainCommand(), a.versionCommand())
 	return root
 }
 
