@@ -9,16 +9,22 @@ import (
 	"kiln"
 )
 
-// yieldMax is the longest a start that nobody waits for stands back for starts that requests wait for.
-const yieldMax = 200 * time.Millisecond
+const (
+	// yieldMax is the longest a start that nobody waits for stands back for starts that requests wait for.
+	yieldMax = 300 * time.Millisecond
+	// calmAfter is how long nothing urgent must have been under way before it begins. First hits come in bursts, with moments
+	// between them; a start made in such a moment takes a processor for tens of milliseconds from the next of them.
+	calmAfter = 25 * time.Millisecond
+)
 
-// gate bounds the starts running at once. Urgent ones go first; the others run only while nothing urgent is under way,
-// or after yieldMax, and then one at a time.
+// gate bounds the starts running at once. Urgent ones go first; the others run only when nothing urgent has been under way
+// for calmAfter, or after yieldMax, and then one at a time.
 type gate struct {
 	mu       sync.Mutex
 	slots    int             // guarded by mu: starts that may still begin
 	urgent   int             // guarded by mu: urgent work running, binds included
 	ordinary int             // guarded by mu: ordinary starts running
+	last     time.Time       // guarded by mu: when urgent work ended last; zero before the first
 	waiting  [2][]*admission // guarded by mu: urgent, ordinary; first come first served
 }
 
@@ -39,15 +45,16 @@ func (g *gate) enter(ctx context.Context, id string, urgent bool) (leave func(),
 	g.waiting[line(urgent)] = append(g.waiting[line(urgent)], a)
 	g.admit()
 	g.mu.Unlock()
-	patience := time.NewTimer(yieldMax)
-	defer patience.Stop()
+	begun := time.Now()
+	again := time.NewTicker(calmAfter)
+	defer again.Stop()
 	for {
 		select {
 		case <-a.open:
 			return func() { g.leave(a.urgent) }, nil
-		case <-patience.C:
+		case <-again.C:
 			g.mu.Lock()
-			a.pushed = true
+			a.pushed = time.Since(begun) >= yieldMax
 			g.admit()
 			g.mu.Unlock()
 		case <-ctx.Done():
@@ -86,7 +93,7 @@ func (g *gate) leave(urgent bool) {
 	defer g.mu.Unlock()
 	g.slots++
 	if urgent {
-		g.urgent--
+		g.ended()
 	} else {
 		g.ordinary--
 	}
@@ -102,9 +109,15 @@ func (g *gate) begin() {
 
 func (g *gate) end() {
 	g.mu.Lock()
-	g.urgent--
+	g.ended()
 	g.admit()
 	g.mu.Unlock()
+}
+
+// ended notes the end of urgent work. Called with mu held.
+func (g *gate) ended() {
+	g.urgent--
+	g.last = time.Now()
 }
 
 // admit lets in whoever may. Called with mu held.
@@ -114,7 +127,7 @@ func (g *gate) admit() {
 		g.let(0)
 	}
 	for g.slots > 0 && len(g.waiting[1]) > 0 {
-		free := g.urgent == 0 && g.ordinary < (g.slots+g.ordinary+1)/2
+		free := g.urgent == 0 && (g.last.IsZero() || time.Since(g.last) >= calmAfter) && g.ordinary < (g.slots+g.ordinary+1)/2
 		if !free && !(g.waiting[1][0].pushed && g.ordinary == 0) {
 			return
 		}

@@ -234,6 +234,31 @@ func TestGate(t *testing.T) {
 		if waited := time.Since(began); waited != yieldMax+10*time.Millisecond {
 			t.Errorf("a refill waited %s beside a bind", waited)
 		}
+		g.end()
+
+		// Binds with moments between them, as a burst has: the refill comes when they are over.
+		g = newGate(4)
+		var binding bool
+		wg.Go(func() {
+			for range 8 {
+				g.begin()
+				binding = true
+				time.Sleep(10 * time.Millisecond)
+				g.end()
+				time.Sleep(10 * time.Millisecond)
+			}
+			binding = false
+		})
+		synctest.Wait()
+		began = time.Now()
+		wg.Go(func() {
+			leave, err := g.enter(t.Context(), "refill", false)
+			if waited := time.Since(began); err != nil || binding || waited > 8*20*time.Millisecond+2*calmAfter {
+				t.Errorf("a refill began after %s, between binds: %v, %v", waited, binding, err)
+			}
+			leave()
+		})
+		wg.Wait()
 	})
 }
 
