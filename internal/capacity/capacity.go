@@ -314,16 +314,20 @@ func (d *Demand) Most() int {
 // Missing is how many instances to boot now when so many are warm or booting; retry is when to ask again while boots
 // fail, zero otherwise.
 func (d *Demand) Missing(now time.Time, have int) (boot int, retry time.Time) {
-	if have >= d.target {
+	return d.Allowed(now, d.target-have)
+}
+
+// Allowed is how many of the instances that are missing may be booted now, and retry as for Missing.
+func (d *Demand) Allowed(now time.Time, missing int) (boot int, retry time.Time) {
+	switch {
+	case missing <= 0:
 		return 0, time.Time{}
-	}
-	if now.Before(d.retry) {
+	case now.Before(d.retry):
 		return 0, d.retry
-	}
-	if d.failures > 0 {
+	case d.failures > 0:
 		return 1, time.Time{} // one at a time until one succeeds
 	}
-	return d.target - have, time.Time{}
+	return missing, time.Time{}
 }
 
 // Surplus is how many warm instances to let go when so many are warm or booting: those that were too much for Release, and

@@ -181,7 +181,7 @@ func TestConsolidationKeepsTheReserve(t *testing.T) {
 	if drains := w.told(kiln.EventInstanceDrain); len(drains) != 1 {
 		t.Errorf("%d drained", len(drains))
 	}
-	if warm := w.m.index.Warm(python); warm != 2 || len(w.told(kiln.EventInstanceAssign)) != before {
+	if warm := w.m.index.Warm(python, ""); warm != 2 || len(w.told(kiln.EventInstanceAssign)) != before {
 		t.Errorf("%d are warm, %d taken", warm, len(w.told(kiln.EventInstanceAssign))-before)
 	}
 }

@@ -11,6 +11,8 @@ import (
 type Count struct {
 	Pool          kiln.Pool
 	Configuration kiln.Configuration
+	// Account is for whom the instances of a warming pool are kept; empty for the common ones, and of an active pool.
+	Account kiln.AccountID
 	// Instances and Containers are counted by their states.
 	Instances  [kiln.InstanceGone + 1]int
 	Containers [kiln.ContainerGone + 1]int
@@ -22,6 +24,7 @@ type Count struct {
 type counted struct {
 	pool          kiln.Pool
 	configuration kiln.Configuration
+	account       kiln.AccountID
 }
 
 // Counts lists what is counted of each pool that ever had an instance, in a fixed order. It costs nothing by instance.
@@ -34,7 +37,10 @@ func (m *Manager) Counts() []Count {
 		if order := strings.Compare(a.Configuration.String(), b.Configuration.String()); order != 0 {
 			return order
 		}
-		return strings.Compare(string(a.Pool), string(b.Pool))
+		if order := strings.Compare(string(a.Pool), string(b.Pool)); order != 0 {
+			return order
+		}
+		return strings.Compare(string(a.Account), string(b.Account))
 	})
 	return list
 }
@@ -54,10 +60,13 @@ func (m *Manager) settleIn(in *instance, to kiln.InstanceState) {
 	if to == kiln.InstanceGone {
 		return
 	}
-	key := counted{to.Pool(), in.place.Configuration}
+	key := counted{pool: to.Pool(), configuration: in.place.Configuration}
+	if key.pool == kiln.PoolWarming {
+		key.account = in.place.Reserved
+	}
 	in.count = m.counts[key]
 	if in.count == nil {
-		in.count = &Count{Pool: key.pool, Configuration: key.configuration}
+		in.count = &Count{Pool: key.pool, Configuration: key.configuration, Account: key.account}
 		m.counts[key] = in.count
 	}
 	in.count.add(in, 1)

@@ -269,6 +269,12 @@ func (m *Manager) decide(now time.Time, g *group) {
 			g.decideAt = now.Add(g.pause)
 			break
 		}
+		if choice.Instance == nil && m.full(g, choice.Configuration) {
+			m.makeOwnRoom(now, g, choice.Configuration)
+			stuck = true
+			g.decideAt = now.Add(g.pause)
+			break
+		}
 		if choice.Instance == nil && len(m.instances) >= m.settings.InstancesMax {
 			m.makeRoom(now, g)
 			stuck = true

@@ -15,7 +15,8 @@ const failuresMax = 3
 // instance is one instance, from the decision to boot it until nothing of it is left.
 type instance struct {
 	place      placement.Instance
-	count      *Count // where it is counted; nil when gone
+	count      *Count      // where it is counted; nil when gone
+	dedication *dedication // the sub-pool it counts to
 	older      *instance
 	younger    *instance
 	containers []*container
@@ -40,13 +41,13 @@ type instance struct {
 
 func (in *instance) link() *link[*instance] { return &in.rest }
 
-// newInstance decides to boot an instance; account is empty for the warming pool.
-func (m *Manager) newInstance(now time.Time, c kiln.Configuration, account kiln.AccountID, cause string, request kiln.RequestID) *instance {
+// newInstance decides to boot an instance; account is empty for the warming pool, reserved for the common one.
+func (m *Manager) newInstance(now time.Time, c kiln.Configuration, account kiln.AccountID, cause string, request kiln.RequestID, reserved kiln.AccountID) *instance {
 	m.sequence++
 	in := &instance{began: now, hastened: account != "", packages: make(map[kiln.Digest]bool)}
 	in.place = placement.Instance{
 		ID: m.config.NewInstance(), Configuration: c, Account: account,
-		FreeMiB: c.Shape.MemoryMiB, Sequence: m.sequence, Holder: in,
+		Reserved: reserved, FreeMiB: c.Shape.MemoryMiB, Sequence: m.sequence, Holder: in,
 	}
 	in.timer.fire = func(now time.Time) { m.rested(now, in) }
 	in.older = m.newest
@@ -57,6 +58,7 @@ func (m *Manager) newInstance(now time.Time, c kiln.Configuration, account kiln.
 	}
 	m.newest = in
 	m.instances[in.place.ID] = in
+	m.belong(in)
 	m.settleIn(in, kiln.InstanceBooting)
 	m.index.Update(&in.place)
 	m.tell(now, kiln.EventInstanceCreate, cause, in, nil, request)
@@ -251,6 +253,7 @@ func (m *Manager) deleteInstance(now time.Time, in *instance, kind kiln.EventKin
 // buryInstance makes an instance and its containers gone to everyone but the shell that still deletes it.
 func (m *Manager) buryInstance(now time.Time, in *instance, kind kiln.EventKind, cause string) {
 	m.moveInstance(in, kiln.InstanceGone)
+	in.leaveDedication()
 	m.resting.remove(in)
 	m.timers.stop(&in.timer)
 	m.deleting++

@@ -191,7 +191,7 @@ func (m *Manager) starving(g *group) error {
 		return nil
 	}
 	choice, ok := m.index.Place(g.need)
-	if ok && (choice.Instance != nil || len(m.instances) < m.settings.InstancesMax) {
+	if ok && (choice.Instance != nil || len(m.instances) < m.settings.InstancesMax && !m.full(g, choice.Configuration)) {
 		return fmt.Errorf("%d requests wait while there is room: %s", g.count, choice.Reason)
 	}
 	return nil
@@ -200,7 +200,7 @@ func (m *Manager) starving(g *group) error {
 // countInvariants compares what is counted of the pools with what is there.
 func (m *Manager) countInvariants() error {
 	for key, counted := range m.counts {
-		there := Count{Pool: key.pool, Configuration: key.configuration}
+		there := Count{Pool: key.pool, Configuration: key.configuration, Account: key.account}
 		for in := m.oldest; in != nil; in = in.younger {
 			if in.count == counted {
 				there.add(in, 1)
@@ -220,10 +220,25 @@ func (m *Manager) countInvariants() error {
 // the owners' lists are not what is assigned.
 func (m *Manager) reserveInvariants() error {
 	for _, d := range m.capacity.Demands() {
-		have := m.index.Warm(d.Configuration) + m.index.Booting(d.Configuration)
+		have := m.index.Warm(d.Configuration, "") + m.index.Booting(d.Configuration, "")
 		idle := m.refusing || m.halted || m.looking.index == 0 || d.Failing()
 		if have < d.Target() && !idle && len(m.instances) < m.settings.InstancesMax {
 			return fmt.Errorf("%d of %d warm or booting of %s, and nothing is booted", have, d.Target(), d.Configuration)
+		}
+	}
+	for _, d := range m.dedicated {
+		count := 0
+		for in := m.oldest; in != nil; in = in.younger {
+			p := &in.place
+			if p.State != kiln.InstanceGone && p.Configuration == d.Configuration && (p.Account == d.Account || p.Account == "" && p.Reserved == d.Account) {
+				count++
+			}
+			if p.Reserved != "" && p.Account != "" && p.Account != p.Reserved {
+				return fmt.Errorf("instance %s is kept for %s and has %s's code", p.ID, p.Reserved, p.Account)
+			}
+		}
+		if count != d.count {
+			return fmt.Errorf("%d instances of %s's sub-pool, %d counted", count, d.Account, d.count)
 		}
 	}
 	owned := 0

@@ -66,6 +66,9 @@ type Manager struct {
 
 	counts map[counted]*Count
 
+	dedicated   []*dedication // in the order they were set
+	dedications map[dedicated]*dedication
+
 	owners       map[owner]*ownership
 	several      list[*ownership] // of two or more instances, in the order they came to have them
 	consolidated int              // instances given up
@@ -253,6 +256,7 @@ func (m *Manager) change(s Settings) {
 	for _, k := range s.Turned {
 		m.capacity.Turn(k.Configuration, k.Knobs)
 	}
+	m.dedicate(s.Dedicated)
 }
 
 // serverEnds is what is told to those who ask while the server ends.

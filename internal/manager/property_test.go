@@ -83,6 +83,12 @@ func (w *model) settings() Settings {
 	s.Capacity = capacity.Config{Second: 3, Threshold: 0.1, Window: time.Minute, Release: 3 * time.Second, Maximum: w.r.IntN(3)}
 	s.Learned, s.Worth = w.r.IntN(2) == 0, float64(w.r.IntN(4))*40
 	s.PauseAfter = time.Duration(w.r.IntN(4)) * time.Second
+	for range w.r.IntN(3) {
+		s.Dedicated = append(s.Dedicated, Dedicated{
+			Account: kiln.AccountID(fmt.Sprint("account", w.r.IntN(3))), Instances: w.r.IntN(3), SpillOver: w.r.IntN(2) == 0,
+			Configuration: kiln.Configuration{Driver: "fake", Runtime: "python", Shape: s.Shapes[w.r.IntN(2)]},
+		})
+	}
 	for _, runtime := range []string{"python", "node"} {
 		s.Warming = append(s.Warming, WarmingTarget{
 			kiln.Configuration{Driver: "fake", Runtime: runtime, Shape: s.Shapes[w.r.IntN(2)]},
@@ -394,7 +400,7 @@ func (w *model) pass(d time.Duration) {
 // Random requests, ends, crashes, failing boots and changing limits, in any order: never overcommitted, one account an
 // instance, one pool an instance, one execution a container or as many as declared, nothing waits while there is room,
 // nothing executes that is paused, everything ends, nothing is left; the warming pool is never below its target while there
-// is room, and what consolidation gives up interrupts nothing (R21 R29 R30 R32 R34 R37 R43 R62 R65 R66).
+// is room, and what consolidation gives up interrupts nothing (R21 R29 R30 R32 R34 R35 R37 R43 R62 R65 R66).
 func TestAnyHistory(t *testing.T) {
 	seeds := 400
 	if testing.Short() {

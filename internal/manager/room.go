@@ -24,7 +24,7 @@ func (m *Manager) makeRoom(now time.Time, g *group) {
 		}
 	}
 	for in := m.oldest; in != nil; in = in.younger {
-		if in.place.State == kiln.InstanceWarm {
+		if in.place.State == kiln.InstanceWarm && in.place.Reserved == "" {
 			m.deleteInstance(now, in, kiln.EventInstanceTerminate, "warm, and its room is needed for another configuration")
 			return
 		}

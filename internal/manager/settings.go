@@ -19,6 +19,8 @@ type Settings struct {
 	Capacity capacity.Config
 	// Turned is what the operator turned at run time; it wins over Warming.
 	Turned []Turned
+	// Dedicated are the sub-pools kept for single accounts.
+	Dedicated []Dedicated
 	// ConsolidationUtilisation is the share of their memory that executes below which, for ConsolidationAfter, an account's
 	// executing instances give one of them up. 0s: never.
 	ConsolidationUtilisation float64

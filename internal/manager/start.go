@@ -55,7 +55,7 @@ func (m *Manager) begin(now time.Time, s *start, choice placement.Choice) {
 		g.promise.given++
 	}
 	if choice.Instance == nil {
-		s.in = m.newInstance(now, choice.Configuration, g.need.Account, causesInstance[s.purpose], s.request)
+		s.in = m.newInstance(now, choice.Configuration, g.need.Account, causesInstance[s.purpose], s.request, "")
 	} else {
 		s.in = choice.Instance.Holder.(*instance)
 	}
@@ -68,6 +68,7 @@ func (m *Manager) begin(now time.Time, s *start, choice placement.Choice) {
 		m.capacity.Demand(in.place.Configuration).Asked(now)
 	}
 	in.place.Account = g.need.Account
+	m.belong(in)
 	m.busier(in)
 	g.starts = append(g.starts, s)
 	g.lastPath, g.lastChoice = s.path, s.choice
@@ -87,7 +88,7 @@ func (m *Manager) begin(now time.Time, s *start, choice placement.Choice) {
 		}
 	}
 	if taken {
-		m.took(now, in.place.Configuration)
+		m.took(now, in)
 	}
 }
 

@@ -123,7 +123,7 @@ func (m *Manager) HasContainer(id kiln.ContainerID) bool {
 func (m *Manager) Met() bool {
 	full := len(m.instances) >= m.settings.InstancesMax
 	for _, d := range m.capacity.Demands() {
-		if c := d.Configuration; m.index.Booting(c) > 0 || m.index.Warm(c) < d.Target() && !full {
+		if c := d.Configuration; m.index.Booting(c, "") > 0 || m.index.Warm(c, "") < d.Target() && !full {
 			return false
 		}
 	}

@@ -16,10 +16,14 @@ func (m *Manager) look(now time.Time) {
 
 // took boots what is to be booted because an instance was taken from the warming pool: the first number of instances or,
 // in a surge, the second; then what the target still lacks.
-func (m *Manager) took(now time.Time, c kiln.Configuration) {
+func (m *Manager) took(now time.Time, in *instance) {
+	if in.place.Reserved != "" { // of a sub-pool, which is as large as it was set
+		return
+	}
+	c := in.place.Configuration
 	d := m.capacity.Demand(c)
 	add, cause := d.Took(now)
-	have := m.index.Warm(c) + m.index.Booting(c)
+	have := m.index.Warm(c, "") + m.index.Booting(c, "")
 	n := m.stock(now, c, min(add.First+add.Second, d.Most()-have), cause)
 	d.Count(capacity.Added{First: min(n, add.First), Second: min(n, add.Second)})
 	m.refill(now)
@@ -28,7 +32,7 @@ func (m *Manager) took(now time.Time, c kiln.Configuration) {
 // stock boots so many instances for the warming pool, as far as the limit of instances allows, and gives how many.
 func (m *Manager) stock(now time.Time, c kiln.Configuration, instances int, cause string) (booted int) {
 	for !m.refusing && !m.halted && booted < instances && len(m.instances) < m.settings.InstancesMax {
-		m.newInstance(now, c, "", cause, "")
+		m.newInstance(now, c, "", cause, "", "")
 		booted++
 	}
 	return booted
@@ -41,25 +45,31 @@ func (m *Manager) refill(now time.Time) {
 	}
 	m.refilling = true
 	defer func() { m.refilling = false }()
+	m.refillDedicated(now)
 	for _, d := range m.capacity.Demands() {
 		c := d.Configuration
-		have := m.index.Warm(c) + m.index.Booting(c)
+		have := m.index.Warm(c, "") + m.index.Booting(c, "")
 		missing, retry := d.Missing(now, have)
-		if !retry.IsZero() && (m.refilled.index == 0 || retry.Before(m.refilled.at)) {
-			m.timers.set(&m.refilled, retry)
-		}
+		m.refillAt(retry)
 		if missing > 0 {
 			n := m.stock(now, c, missing, fmt.Sprintf("warming pool below its target of %d: %s", d.Target(), d.Reason()))
 			d.Count(capacity.Added{Target: n})
 		}
 		for surplus := d.Surplus(now, have); surplus > 0; surplus-- {
-			in := m.index.Oldest(c)
+			in := m.index.Oldest(c, "")
 			if in == nil {
 				break
 			}
 			m.deleteInstance(now, in.Holder.(*instance), kiln.EventInstanceTerminate,
 				fmt.Sprintf("warming pool above its target of %d: %s", d.Target(), d.Reason()))
 		}
+	}
+}
+
+// refillAt has the pools looked at again at a time, unless it is zero.
+func (m *Manager) refillAt(retry time.Time) {
+	if !retry.IsZero() && (m.refilled.index == 0 || retry.Before(m.refilled.at)) {
+		m.timers.set(&m.refilled, retry)
 	}
 }
 

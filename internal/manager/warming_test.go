@@ -112,7 +112,7 @@ func TestMixFollowsTheMixRequested(t *testing.T) {
 			w.pass(5 * time.Second)
 			w.settle()
 		}
-		if much, little := w.m.index.Warm(c), w.m.index.Warm(other); much < 5 || little != 1 {
+		if much, little := w.m.index.Warm(c, ""), w.m.index.Warm(other, ""); much < 5 || little != 1 {
 			t.Errorf("while %s is asked for: %d of it warm, %d of the other", c.Runtime, much, little)
 		}
 	}
@@ -128,7 +128,7 @@ func TestMixFollowsTheMixRequested(t *testing.T) {
 			t.Errorf("no cause: %+v", e)
 		}
 	}
-	if there := w.m.index.Warm(python) + w.m.index.Warm(node); len(rebuilt) != there {
+	if there := w.m.index.Warm(python, "") + w.m.index.Warm(node, ""); len(rebuilt) != there {
 		t.Errorf("by the events %d are warm, %d are", len(rebuilt), there)
 	}
 }

@@ -96,6 +96,7 @@ func New(cfg Config) *Operations {
 	o.route("GET /kiln/v1/pools/{id...}", o.pool)
 	o.route("PUT /kiln/v1/pools/{id...}", o.turnPool)
 	o.route("DELETE /kiln/v1/pools/{id...}", o.resetPool)
+	o.route("PUT /kiln/v1/dedicated/{account}", o.dedicate)
 	o.route("GET /kiln/v1/rates", o.rates)
 	o.route("GET /kiln/v1/nodes", o.nodes)
 	o.route("DELETE /kiln/v1/instances/{id}", o.deleteInstance)

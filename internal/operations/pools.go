@@ -3,9 +3,11 @@ package operations
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 
 	"kiln"
 	"kiln/internal/capacity"
+	"kiln/internal/identity"
 )
 
 // pool answers one pool as the caller may see it.
@@ -74,6 +76,40 @@ func (o *Operations) turned(c *call, change func(capacity.Knobs) capacity.Knobs)
 	id := c.PathValue("id")
 	if err := o.cfg.Pool.Turn(c.Context(), id, change); err != nil {
 		return err
+	}
+	row, err := o.cfg.Pool.PoolOf(id)
+	if err != nil {
+		return err
+	}
+	return o.ok(c, row)
+}
+
+// dedicate keeps instances of a warming pool for an account, with spill-over to the common ones or not; 0 takes it back.
+func (o *Operations) dedicate(c *call) error {
+	const op = "operations: dedicate"
+	if err := operatorOnly(c); err != nil {
+		return err
+	}
+	var in struct {
+		Pool      string `json:"pool"`
+		Instances *int   `json:"instances"`
+		SpillOver bool   `json:"spillOver"`
+	}
+	d := json.NewDecoder(bytes.NewReader(c.body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&in); err != nil || in.Pool == "" || in.Instances == nil {
+		return kiln.Errorf(kiln.KindInvalid, op, `the body must be {"pool": "a warming pool's id", "instances": n, "spillOver": true or false}`)
+	}
+	account := kiln.AccountID(c.PathValue("account"))
+	if !slices.ContainsFunc(o.cfg.Identity.Accounts(), func(a identity.Account) bool { return a.ID == account }) {
+		return kiln.Errorf(kiln.KindNotFound, op, "there is no account %.40s; `kiln account ls` lists them", account)
+	}
+	if err := o.cfg.Pool.Dedicate(c.Context(), in.Pool, account, *in.Instances, in.SpillOver); err != nil {
+		return err
+	}
+	id := in.Pool + "/" + string(account)
+	if *in.Instances == 0 {
+		id = in.Pool
 	}
 	row, err := o.cfg.Pool.PoolOf(id)
 	if err != nil {

@@ -65,16 +65,34 @@ func (in *Instance) find(digest kiln.Digest) int {
 	return slices.IndexFunc(in.packages, func(s *slot) bool { return s.digest == digest })
 }
 
-// Warm counts the warm instances of a configuration, Booting the unclaimed ones that boot.
-func (x *Index) Warm(c kiln.Configuration) int    { return x.warm[c].len() }
-func (x *Index) Booting(c kiln.Configuration) int { return x.booting[c].len() }
+// Warm counts the warm instances of a configuration that are kept for an account, or with no account for all, Booting the
+// unclaimed ones that boot.
+func (x *Index) Warm(c kiln.Configuration, reserved kiln.AccountID) int {
+	return x.warm[unowned{c, reserved}].len()
+}
 
-// Oldest gives the warm instance of a configuration that waited longest, nil when there is none.
-func (x *Index) Oldest(c kiln.Configuration) *Instance {
-	if q := x.warm[c]; q != nil {
+// Booting is Warm for those that boot.
+func (x *Index) Booting(c kiln.Configuration, reserved kiln.AccountID) int {
+	return x.booting[unowned{c, reserved}].len()
+}
+
+// Oldest gives the warm instance of a configuration that waited longest, nil when there is none; reserved as for Warm.
+func (x *Index) Oldest(c kiln.Configuration, reserved kiln.AccountID) *Instance {
+	if q := x.warm[unowned{c, reserved}]; q != nil {
 		return q.first
 	}
 	return nil
+}
+
+// Keep says that instances of a configuration are kept for an account, and whether one that its amount fits takes those
+// alone. NotKept takes it back.
+func (x *Index) Keep(c kiln.Configuration, account kiln.AccountID, alone bool) {
+	x.kept[unowned{c, account}] = alone
+}
+
+// NotKept takes back what Keep said.
+func (x *Index) NotKept(c kiln.Configuration, account kiln.AccountID) {
+	delete(x.kept, unowned{c, account})
 }
 
 // Home gives where the candidates for a need are, for choices to come. Give it back with Leave.
@@ -216,11 +234,12 @@ func (q *queue) len() int {
 	return q.count
 }
 
-func push(queues map[kiln.Configuration]*queue, in *Instance) {
-	q := queues[in.Configuration]
+func push(queues map[unowned]*queue, in *Instance) {
+	key := unowned{in.Configuration, in.Reserved}
+	q := queues[key]
 	if q == nil {
 		q = &queue{}
-		queues[in.Configuration] = q
+		queues[key] = q
 	}
 	in.queue, in.previous, in.next = q, q.last, nil
 	if q.last != nil {

@@ -22,6 +22,8 @@ type Instance struct {
 	State         kiln.InstanceState
 	// Account owns the instance; a booting one with an account is claimed: it will be assigned as soon as it is up.
 	Account kiln.AccountID
+	// Reserved is the account the instance is kept for while it is nobody's; empty for the common warming pool.
+	Reserved kiln.AccountID
 	// FreeMiB is the shape's memory not yet given to containers, in MiB.
 	FreeMiB int
 	// Sequence orders instances by age; equal candidates are taken oldest first. Never used twice.
@@ -108,6 +110,7 @@ const (
 	ReasonPackage  = "instance of the account holds the package and has room"
 	ReasonAccount  = "instance of the account has room"
 	ReasonWarm     = "no instance of the account has room; warm instance of the configuration"
+	ReasonReserved = "no instance of the account has room; warm instance kept for the account"
 	ReasonStarting = "instance of the account is booting and will have room"
 	ReasonBooting  = "no warm instance; one of the configuration is booting"
 	ReasonNew      = "no instance has room and none is warm; one is made"
@@ -144,8 +147,15 @@ type Index struct {
 	houses   map[owner]*household
 	parcels  map[kiln.Digest]*parcel
 	packages map[holding]*tree
-	warm     map[kiln.Configuration]*queue
-	booting  map[kiln.Configuration]*queue
+	warm     map[unowned]*queue
+	booting  map[unowned]*queue
+	kept     map[unowned]bool // those kept for an account; true where it takes nothing else
+}
+
+// unowned names the instances that are nobody's yet, of one configuration: all's, or kept for one account.
+type unowned struct {
+	kiln.Configuration
+	reserved kiln.AccountID
 }
 
 // New makes an empty index.
@@ -154,8 +164,9 @@ func New(shapes []kiln.Shape) *Index {
 		houses:   make(map[owner]*household),
 		parcels:  make(map[kiln.Digest]*parcel),
 		packages: make(map[holding]*tree),
-		warm:     make(map[kiln.Configuration]*queue),
-		booting:  make(map[kiln.Configuration]*queue),
+		warm:     make(map[unowned]*queue),
+		booting:  make(map[unowned]*queue),
+		kept:     make(map[unowned]bool),
 	}
 	x.SetShapes(shapes)
 	return x
@@ -206,7 +217,12 @@ func (x *Index) Place(need Need) (Choice, bool) {
 		}
 		c.Passed[2] = house.rooms.len()
 	}
-	if in := x.head(x.warm, c.Configuration, need.MemoryMiB); in != nil {
+	own, common := unowned{c.Configuration, need.Account}, unowned{Configuration: c.Configuration}
+	sealed, kept := x.kept[own]
+	if in := x.keptFor(x.warm, own, need.MemoryMiB, kept); in != nil {
+		return c.on(in, kiln.PathWarmingPool, ReasonReserved), true
+	}
+	if in := x.head(x.warm, common, need.MemoryMiB); !sealed && in != nil {
 		return c.on(in, kiln.PathWarmingPool, ReasonWarm), true
 	}
 	if house != nil {
@@ -214,7 +230,10 @@ func (x *Index) Place(need Need) (Choice, bool) {
 			return c.on(in, kiln.PathInstantiated, ReasonStarting), true
 		}
 	}
-	if in := x.head(x.booting, c.Configuration, need.MemoryMiB); in != nil {
+	if in := x.keptFor(x.booting, own, need.MemoryMiB, kept); in != nil {
+		return c.on(in, kiln.PathInstantiated, ReasonBooting), true
+	}
+	if in := x.head(x.booting, common, need.MemoryMiB); !sealed && in != nil {
 		return c.on(in, kiln.PathInstantiated, ReasonBooting), true
 	}
 	c.Path, c.Reason = kiln.PathInstantiated, ReasonNew
@@ -236,14 +255,22 @@ func (c Choice) on(in *Instance, path kiln.Path, reason string) Choice {
 	return c
 }
 
+// keptFor is head where something is kept.
+func (x *Index) keptFor(queues map[unowned]*queue, own unowned, memoryMiB int, kept bool) *Instance {
+	if !kept {
+		return nil
+	}
+	return x.head(queues, own, memoryMiB)
+}
+
 // head gives the oldest instance of the smallest shape that fits and has one.
-func (x *Index) head(queues map[kiln.Configuration]*queue, c kiln.Configuration, memoryMiB int) *Instance {
+func (x *Index) head(queues map[unowned]*queue, from unowned, memoryMiB int) *Instance {
 	for _, s := range x.shapes {
 		if s.MemoryMiB < memoryMiB {
 			continue
 		}
-		c.Shape = s
-		if q := queues[c]; q != nil && q.first != nil {
+		from.Shape = s
+		if q := queues[from]; q != nil && q.first != nil {
 			return q.first
 		}
 	}

@@ -33,7 +33,8 @@ type Store interface {
 
 // operated is what the operator turned of a fleet, as it is kept.
 type operated struct {
-	Turned []manager.Turned `json:"turned"`
+	Turned    []manager.Turned    `json:"turned"`
+	Dedicated []manager.Dedicated `json:"dedicated"`
 }
 
 func operatedKey(id FleetID) string { return "operated/" + id.String() }
@@ -48,7 +49,7 @@ func (p *Pool) recall(config *FleetConfig) *capacity.History {
 	id := FleetID{config.Account, config.Name}
 	var o operated
 	if p.read(operatedKey(id), &o) {
-		config.Settings.Turned = o.Turned
+		config.Settings.Turned, config.Settings.Dedicated = o.Turned, o.Dedicated
 	}
 	var h capacity.History
 	if !p.read(learnedKey(id), &h) {
@@ -117,28 +118,21 @@ func (p *Pool) Turn(ctx context.Context, id string, change func(capacity.Knobs) 
 	if err != nil {
 		return err
 	}
-	f.turning.Lock()
-	defer f.turning.Unlock()
-	f.mu.Lock()
-	settings := f.manager.Settings()
-	f.mu.Unlock()
-	turned := slices.Clone(settings.Turned)
-	i := slices.IndexFunc(turned, func(t manager.Turned) bool { return t.Configuration == c })
-	if i < 0 {
-		i = len(turned)
-		turned = append(turned, manager.Turned{Configuration: c})
-	}
-	turned[i].Knobs = change(turned[i].Knobs)
-	if err := checkKnobs(op, turned[i].Knobs); err != nil {
-		return err
-	}
-	if turned[i].Knobs == (capacity.Knobs{}) {
-		turned = slices.Delete(turned, i, i+1)
-	}
-	if err := p.write(ctx, operatedKey(f.id), operated{Turned: turned}); err != nil {
-		return err
-	}
-	return p.Change(f.id, func(s *manager.Settings) { s.Turned = turned })
+	return p.operate(ctx, f, func(o *operated) error {
+		i := slices.IndexFunc(o.Turned, func(t manager.Turned) bool { return t.Configuration == c })
+		if i < 0 {
+			i = len(o.Turned)
+			o.Turned = append(o.Turned, manager.Turned{Configuration: c})
+		}
+		o.Turned[i].Knobs = change(o.Turned[i].Knobs)
+		if err := checkKnobs(op, o.Turned[i].Knobs); err != nil {
+			return err
+		}
+		if o.Turned[i].Knobs == (capacity.Knobs{}) {
+			o.Turned = slices.Delete(o.Turned, i, i+1)
+		}
+		return nil
+	})
 }
 
 func checkKnobs(op string, k capacity.Knobs) error {

@@ -57,6 +57,10 @@ type Counts struct {
 	Busy          int        `json:"busy"`
 	MemoryMiB     int        `json:"memoryMiB"`     // shapes summed
 	MemoryUsedMiB int        `json:"memoryUsedMiB"` // given to containers
+	// Account is for whom a warming pool is kept, Target then the most it and the account's own have together; SpillOver
+	// says whether the account may have more.
+	Account   kiln.AccountID `json:"account"`
+	SpillOver bool           `json:"spillOver"`
 	// Demand is what a warming pool's target follows; nil for an active pool.
 	Demand *Demand `json:"demand,omitempty"`
 }
@@ -135,9 +139,10 @@ func pages[V any](f *fleet, page func(*manager.Mark, []V) ([]V, bool)) []V {
 
 // tally is what a fleet's manager counts.
 type tally struct {
-	counts  []manager.Count
-	demands []capacity.State
-	waiting int
+	counts    []manager.Count
+	demands   []capacity.State
+	waiting   int
+	dedicated []manager.Dedicated
 
 	instancesMax    int
 	refused, halted bool
@@ -149,7 +154,7 @@ func (f *fleet) tally() tally {
 	defer f.mu.Unlock()
 	return tally{
 		counts: f.manager.Counts(), demands: f.manager.Demands(time.Now()), waiting: f.manager.Waiting(),
-		instancesMax: f.manager.Settings().InstancesMax, refused: f.refused, halted: f.manager.Halted(),
+		instancesMax: f.manager.Settings().InstancesMax, dedicated: f.manager.Settings().Dedicated, refused: f.refused, halted: f.manager.Halted(),
 	}
 }
 
@@ -158,28 +163,35 @@ func (f *fleet) pools() []Counts {
 	t := f.tally()
 	var list []Counts
 	at := make(map[string]int)
-	row := func(pool kiln.Pool, c kiln.Configuration) *Counts {
+	row := func(pool kiln.Pool, c kiln.Configuration, account kiln.AccountID) *Counts {
 		id := f.id.String() + "/" + string(pool) + "/" + c.String()
+		if account != "" {
+			id += "/" + string(account)
+		}
 		i, ok := at[id]
 		if !ok {
 			i = len(list)
 			at[id] = i
-			list = append(list, Counts{ID: id, Fleet: f.id.Name, Pool: pool, Driver: c.Driver, Runtime: c.Runtime, Shape: c.Shape})
+			list = append(list, Counts{ID: id, Fleet: f.id.Name, Pool: pool, Driver: c.Driver, Runtime: c.Runtime, Shape: c.Shape, Account: account})
 		}
 		return &list[i]
 	}
 	for i := range t.demands {
 		d := &t.demands[i]
-		r := row(kiln.PoolWarming, d.Configuration)
+		r := row(kiln.PoolWarming, d.Configuration, "")
 		r.Target, r.Demand = d.Target, demandOf(d)
-		row(kiln.PoolActive, d.Configuration)
+		row(kiln.PoolActive, d.Configuration, "")
+	}
+	for _, d := range t.dedicated {
+		r := row(kiln.PoolWarming, d.Configuration, d.Account)
+		r.Target, r.SpillOver = d.Instances, d.SpillOver
 	}
 	for _, c := range t.counts {
 		instances := sum(c.Instances[:])
 		if instances == 0 {
 			continue
 		}
-		r := row(c.Pool, c.Configuration)
+		r := row(c.Pool, c.Configuration, c.Account)
 		r.Instances, r.Booting, r.Draining = instances, c.Instances[kiln.InstanceBooting], c.Instances[kiln.InstanceDraining]
 		r.MemoryMiB, r.MemoryUsedMiB = c.ShapeMiB, c.GivenMiB
 		r.Containers, r.Busy = sum(c.Containers[:kiln.ContainerGone]), c.Containers[kiln.ContainerBusy]
