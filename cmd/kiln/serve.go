@@ -41,7 +41,7 @@ func (a *app) serveCommand() *cobra.Command {
 			return server.Run(c.Context(), cfg, newLogger(cfg, a.stderr), a.stdout)
 		},
 	}
-	a.keyFlags(c, &file, "listen", "driver", "runtimes")
+	a.keyFlags(c, &file, "listen", "driver", "runtimes", "record")
 	return c
 }
 

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"kiln/internal/record"
 	"kiln/internal/sim"
 	"kiln/internal/trace"
 )
@@ -17,11 +22,19 @@ func (a *app) simulateCommand() *cobra.Command {
 		Short: "Run recorded requests against capacity policies and count cold starts and idle memory",
 		Long: "Runs a trace (CSV, packed by gzip or not) against one policy or more and prints what each cost. Mode paper counts as\n" +
 			"the papers do: executions take no time, each function is one unit, time comes in minutes. docs/policies.md says of each\n" +
-			"policy where it comes from. One seed is one history.",
+			"policy where it comes from. One seed is one history.\n" +
+			"A record that kiln serve --record made is run through its managers again instead, and their decisions are compared.",
 		Example: "  kiln simulate trace.csv.gz --mode paper --policy all --seed 1\n" +
 			"  kiln simulate trace.csv.gz --mode paper --policy fixed-10m,hybrid-4h --frontier --svg frontier.svg --seed 1",
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			recorded, err := isRecord(args[0])
+			if err != nil {
+				return err
+			}
+			if recorded {
+				return a.replay(c.Context(), args[0])
+			}
 			t, err := trace.Open(args[0])
 			if err != nil {
 				return err
@@ -45,6 +58,44 @@ func (a *app) simulateCommand() *cobra.Command {
 	flags.IntVar(&o.Folds, "folds", 0, "fit kiln's own policy in so many parts, each function scored by the one that was not shown it; 0 for the shipped one")
 	flags.Uint64Var(&o.Seed, "seed", 1, "what all chance comes from")
 	return c
+}
+
+// isRecord says whether a file is a record of a server; a file that is not there is none.
+func isRecord(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, nil // trace.Open says so
+	}
+	defer f.Close()
+	begin := make([]byte, 64)
+	n, err := io.ReadFull(f, begin)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	return record.Is(begin[:n]), nil
+}
+
+// replay runs a record again. Decisions that differ are an error.
+func (a *app) replay(ctx context.Context, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	got, err := record.Replay(ctx, f)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		err = a.printJSON([]record.Replayed{got})
+	} else {
+		_, err = fmt.Fprintf(a.stdout, "%d managers, %d steps, %d requests, %d actions: %d steps decided as recorded\n",
+			got.Fleets, got.Steps, got.Requests, got.Decisions, got.Same)
+	}
+	if got.Differs != "" {
+		return mistake("the decisions differ from the record: %s", got.Differs)
+	}
+	return err
 }
 
 // printSimulated prints a table, a row for each policy and operating point.

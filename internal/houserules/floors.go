@@ -29,7 +29,7 @@ var floors = []floor{
 			"internal/admission", "internal/promise", "internal/rollout", "internal/lambdaapi"}},
 	{2, "managing, pure: one fleet's instance manager, made of the cores below", []string{"internal/manager"}},
 	{3, "ground: the engine's one connection, what containers talk to, what the kernel gives",
-		[]string{"internal/engine", "internal/runtimeapi", "internal/sandbox"}},
+		[]string{"internal/engine", "internal/runtimeapi", "internal/sandbox", "internal/record"}},
 	{4, "what drivers share: the guest's side of a boundary, and the stage that containers are built from", []string{"internal/agent", "internal/stage"}},
 	{5, "materials: what boundaries are made of; implements node's driver interface without importing it",
 		[]string{"internal/driver/*"}},

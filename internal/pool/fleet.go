@@ -9,6 +9,7 @@ import (
 	"kiln"
 	"kiln/internal/manager"
 	"kiln/internal/node"
+	"kiln/internal/record"
 )
 
 // Bounds of carrying actions out.
@@ -41,6 +42,7 @@ type fleet struct {
 
 	mu       sync.Mutex
 	manager  *manager.Manager
+	recorded *record.Fleet    // steps the manager, when it is recorded
 	queue    []manager.Action // actions to carry out and events to tell, in order
 	wake     time.Time        // when the manager wants a Tick
 	leased   int
@@ -58,10 +60,15 @@ func newFleet(p *Pool, config FleetConfig) *fleet {
 		removed: make(chan struct{}), gone: make(chan struct{}),
 		drained: make(chan struct{}), empty: make(chan struct{}), kick: make(chan struct{}, 1),
 		deletes: make(chan struct{}, deletesMax),
-		manager: manager.New(manager.Config{
-			Fleet: config.Name, Node: n.ID(), Settings: can(n, config.Settings), History: history, Table: p.config.Table,
-			NewInstance: n.NewInstanceID, NewContainer: n.NewContainerID,
-		}),
+	}
+	made := manager.Config{
+		Fleet: config.Name, Node: n.ID(), Settings: can(n, config.Settings), History: history, Table: p.config.Table,
+		NewInstance: n.NewInstanceID, NewContainer: n.NewContainerID,
+	}
+	if r := p.config.Record; r != nil {
+		f.recorded, f.manager = r.New(config.Account, made)
+	} else {
+		f.manager = manager.New(made)
 	}
 	f.remove = sync.OnceFunc(func() { close(f.removed) })
 	return f
@@ -103,7 +110,7 @@ func (f *fleet) ask(e manager.Event) bool {
 // stepLocked takes an event and passes its actions on: answers to those who wait, the rest to the queue. True when own
 // was answered. Called with mu held; nothing in it waits.
 func (f *fleet) stepLocked(e manager.Event, own *waiter) (answered bool) {
-	actions := f.manager.Step(time.Now(), e)
+	actions := f.advance(e)
 	queued := len(f.queue)
 	kick := false
 	for i := range actions {
@@ -134,6 +141,14 @@ func (f *fleet) stepLocked(e manager.Event, own *waiter) (answered bool) {
 		}
 	}
 	return answered
+}
+
+// advance steps the manager now. Called with mu held.
+func (f *fleet) advance(e manager.Event) []manager.Action {
+	if f.recorded != nil {
+		return f.recorded.Step(e)
+	}
+	return f.manager.Step(time.Now(), e)
 }
 
 // note sees to what others wait for: readiness, the end of draining, the end of everything. Called with mu held.

@@ -24,6 +24,7 @@ import (
 	"kiln"
 	"kiln/internal/manager"
 	"kiln/internal/node"
+	"kiln/internal/record"
 	"kiln/internal/retention"
 )
 
@@ -43,6 +44,8 @@ type Config struct {
 	Route func(Need) FleetID
 	// Store keeps what the operator turned and what was learned of days and weeks; nil for nothing kept.
 	Store Store
+	// Record, when set, records what every manager is told and decides.
+	Record *record.Recorder
 	// Emit is told of every event in order. It must not block nor call back.
 	Emit   func(kiln.Event)
 	Logger *slog.Logger

@@ -80,6 +80,8 @@ type Config struct {
 	HTTPRead        time.Duration `key:"http.read" default:"1m" min:"1s" max:"15m" unit:"duration" meaning:"the most reading one request may take"`
 	HTTPIdle        time.Duration `key:"http.idle" default:"2m" min:"1s" max:"1h" unit:"duration" meaning:"how long a connection without a request is kept"`
 
+	Record string `key:"record" unit:"file" meaning:"a new file in which is written what every instance manager is told and decides, for kiln simulate; empty for none"`
+
 	DrainMax  time.Duration `key:"drain.max" default:"30s" min:"0s" max:"15m" unit:"duration" meaning:"how long executions may go on after TERM before they are ended"`
 	LogLevel  string        `key:"log.level" default:"info" unit:"word" oneof:"debug info warn error" meaning:"the least important lines the server logs, on standard error"`
 	LogFormat string        `key:"log.format" default:"text" unit:"word" oneof:"text json" meaning:"the form of the server's log"`

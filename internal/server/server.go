@@ -38,6 +38,7 @@ import (
 	"kiln/internal/operations"
 	"kiln/internal/pool"
 	"kiln/internal/provisioning"
+	"kiln/internal/record"
 	"kiln/internal/registry"
 	"kiln/internal/retention"
 )
@@ -92,6 +93,7 @@ type server struct {
 	door     *frontend.Door
 
 	provisioning *provisioning.Provisioning
+	recorder     *record.Recorder // nil when nothing is recorded
 
 	lookups sync.Map       // AWS's identifier → runtimeFound
 	keeping sync.WaitGroup // engine, registry, ledger and the collecting of packages
@@ -231,8 +233,13 @@ func (s *server) openPools(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if s.cfg.Record != "" {
+		if s.recorder, err = record.Create(s.cfg.Record, s.log.With("room", "record")); err != nil {
+			return err
+		}
+	}
 	s.pool = pool.New(pool.Config{
-		Store: store, Table: table,
+		Store: store, Table: table, Record: s.recorder,
 		Node: s.node, Emit: s.emit, Logger: s.log.With("room", "pool"),
 		Runtimes: s.lookup, HealthInterval: s.cfg.HealthInterval,
 		Route:  func(n pool.Need) pool.FleetID { return provisioning.FleetOf(n.Version) },
@@ -457,6 +464,9 @@ func (s *server) runKeeping() {
 	s.keeping.Go(func() { s.note(s.engine.Run(ctx)) })
 	s.keeping.Go(func() { s.note(s.registry.Run(ctx)) })
 	s.keeping.Go(func() { s.note(s.ledger.Run(ctx)) })
+	if s.recorder != nil {
+		s.keeping.Go(func() { s.note(s.recorder.Run(ctx)) })
+	}
 	s.keeping.Go(func() { s.collect(ctx) })
 }
 
