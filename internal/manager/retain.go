@@ -38,7 +38,7 @@ func (m *Manager) retains(s Settings) {
 	if m.learns {
 		m.policy = m.config.Policy
 		if m.policy == nil {
-			m.policy = retention.NewLearned(retention.Settings{Table: m.config.Table, Worth: s.Worth, Lead: loadLead})
+			m.policy = retention.NewLearned(retention.Settings{Table: m.config.Table, Worth: s.Worth, Behind: s.Behind, Lead: loadLead})
 		}
 		m.retention, m.firstLook = retention.NewFixed(spareMax, s.RetentionInstance), keptAtLeast
 		if container > 0 {

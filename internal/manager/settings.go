@@ -30,10 +30,12 @@ type Settings struct {
 	// PauseAfter is how long a container is idle before it is paused; 0 for never.
 	PauseAfter time.Duration
 	// Learned keeps containers by what their function's requests were like, for RetentionContainer at most, or without such
-	// a bound where that is 0; otherwise all are kept for RetentionContainer. Worth is what a cold start avoided is worth to it, in GB-seconds; 0 for
-	// retention.DefaultWorth.
+	// a bound where that is 0; otherwise all are kept for RetentionContainer. Worth is what a cold start avoided is worth
+	// to it, in GB-seconds; 0 for retention.DefaultWorth. Behind is how many cold starts more than with a keep-alive of
+	// ten minutes a function may have by it; 0 for retention.DefaultBehind, below for no bound.
 	Learned bool
 	Worth   float64
+	Behind  float64
 	// RetentionContainer is how long an idle container is kept, RetentionInstance how long an instance without any.
 	RetentionContainer time.Duration
 	RetentionInstance  time.Duration

@@ -14,7 +14,6 @@ const (
 	gapMax     = 1<<16 - 1 // minutes (45 days); a longer gap counts as this long
 	minuteBits = 256       // minutes before the last request of which it is known whether there was one
 	lagMax     = 128       // minutes between requests, not only neighbouring ones, that are counted
-	atOnceMax  = 16        // executions at once that are told apart
 	hourMax    = 250       // hours counted at one minute of the hour before all are halved
 )
 
@@ -30,8 +29,6 @@ type History struct {
 	called      [minuteBits / 64]uint64 // bit i: there was a request i minutes before last
 	pairs       [lagMax]uint8           // by minutes: requests that had another so many minutes before
 	paired      uint8                   // requests that pairs was counted over
-	atOnce      [atOnceMax]uint8        // by number less one: minutes with a request in which so many were executed at once, or more
-	peak        uint8                   // the most at once in the minute of the last request, as counted in atOnce
 	score       score                   // how its plans turned out
 }
 
@@ -55,29 +52,6 @@ func (h *History) Arrived(now time.Time) {
 	h.last = minute
 	h.calls++
 	h.mark(minute)
-	h.peak = 0
-	h.AtOnce(1)
-}
-
-// AtOnce notes how many executions there are at once, after a request: in the minute of the last one.
-func (h *History) AtOnce(n int) {
-	for int(h.peak) < min(n, atOnceMax) {
-		if h.atOnce[0] == hourMax {
-			for i := range h.atOnce {
-				h.atOnce[i] /= 2
-			}
-		}
-		h.atOnce[h.peak]++
-		h.peak++
-	}
-}
-
-// share is the part of the minutes with a request in which more were executed at once than a number of containers can.
-func (h *History) share(containers int) float64 {
-	if containers <= 0 || h.atOnce[0] == 0 {
-		return 1
-	}
-	return float64(h.atOnce[min(containers, atOnceMax-1)]) / float64(h.atOnce[0])
 }
 
 // gap notes the minutes since the request before.
@@ -147,13 +121,13 @@ func startOf(minute uint32) time.Time { return time.Unix(int64(minute)*60, 0).UT
 // The binary form of a History: a version, then its fields in order, little endian. A younger version reads all older ones.
 const (
 	historyVersion = 1
-	historyBytes   = 1 + 4*4 + 2*gapsKept + 60 + minuteBits/8 + lagMax + 1 + atOnceMax + 1 + 3*4
+	historyBytes   = 1 + 4*4 + 2*gapsKept + 60 + minuteBits/8 + lagMax + 1 + 3*4
 )
 
 // AppendBinary appends the history's form on disk.
 func (h *History) AppendBinary(b []byte) ([]byte, error) {
 	return binary.Append(append(b, historyVersion), binary.LittleEndian, &stored{h.first, h.last, h.calls, h.since, h.gaps,
-		h.phase, h.called, h.pairs, h.paired, h.atOnce, h.peak, h.score.gain, h.score.cold, h.score.fixed})
+		h.phase, h.called, h.pairs, h.paired, h.score.gain, h.score.cold, h.score.fixed})
 }
 
 // MarshalBinary gives the history's form on disk. A plan that is being followed is not part of it.
@@ -170,7 +144,7 @@ func (h *History) UnmarshalBinary(b []byte) error {
 	if _, err := binary.Decode(b[1:], binary.LittleEndian, &s); err != nil {
 		return kiln.Wrap(kiln.KindInternal, "retention: read history", "it is no history of requests", err)
 	}
-	*h = History{s.First, s.Last, s.Calls, s.Since, s.Gaps, s.Phase, s.Called, s.Pairs, s.Paired, s.AtOnce, s.Peak,
+	*h = History{s.First, s.Last, s.Calls, s.Since, s.Gaps, s.Phase, s.Called, s.Pairs, s.Paired,
 		score{gain: s.Gain, cold: s.Cold, fixed: s.Fixed}}
 	return nil
 }
@@ -183,7 +157,5 @@ type stored struct {
 	Called                    [minuteBits / 64]uint64
 	Pairs                     [lagMax]uint8
 	Paired                    uint8
-	AtOnce                    [atOnceMax]uint8
-	Peak                      uint8
 	Gain, Cold, Fixed         float32
 }

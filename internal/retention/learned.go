@@ -76,12 +76,8 @@ func (p *Learned) Plan(h *History, now time.Time, c Cost) Plan {
 	r := &plan.Reason
 	*r = Reason{need: p.threshold(c), elapsed: elapsed, memoryMiB: c.MemoryMiB, gaps: [3]uint16(h.gaps[:3])}
 	plan.estimate(p.settings.Table, h, elapsed)
-	if c.Besides > 0 {
-		r.hazard *= h.share(c.Besides)
-		r.besides = c.Besides
-	}
 	plan.keep = r.hazard >= r.need
-	if !plan.keep && c.Besides == 0 && elapsed <= guardMinutes && h.score.behind(p.settings.Behind) {
+	if !plan.keep && elapsed <= guardMinutes && h.score.behind(p.settings.Behind) {
 		plan.keep, r.rule = true, ruleBehind
 	}
 	if plan.keep {
@@ -113,15 +109,15 @@ const (
 	// learnedMinutes is how long after the last request the table is asked; it has seen no gaps much longer than that.
 	learnedMinutes = 18 * 60
 	// everyMinutes is how long after the last request each minute is looked at.
-	everyMinute = 60
+	everyMinute = 120
 	// stride is the part of the time since the last request that is passed over after that where nothing is notable.
-	stride = 16
+	stride = 24
 	// silentMinutes is how long after its last request a function is asked about: eight days, so that a weekly one is known.
 	silentMinutes = 8 * 24 * 60
 )
 
 // review is when to ask again: within the minute before the next that is to be decided, at the same second of it as now if
-// that leaves time to load. While a container is kept, and in the first hour, each minute is decided.
+// that leaves time to load. While a container is kept, and in the first two hours, each minute is decided.
 func (p *Learned) review(h *History, now time.Time, elapsed uint32, keep bool) time.Time {
 	next := elapsed + 1
 	if !keep && elapsed >= everyMinute {
@@ -213,7 +209,7 @@ const (
 	// start with each newer request: the newest hundred or so count.
 	scoreDecay = 0.99
 	// distrust is how much worse the learned hazard must have been, in nats, not to be used: e to that times less likely.
-	distrust = 3
+	distrust = 10
 	// surest bounds what a promise may lose.
 	surest = 1e-4
 )
@@ -257,8 +253,8 @@ func (s *score) request(minute, gap uint32) {
 }
 
 // Follow notes that a plan is carried out, so that it can be told later whether it was right. Without it a plan is judged
-// by nobody: the table is trusted, and a function is taken to be cold at each request. It is for the plan of the first
-// container, the one with none besides.
+// by nobody: the table is trusted, and a function is taken to be cold at each request. It is for the plan of the one
+// container a function needs first.
 func (h *History) Follow(p Plan) {
 	if p.minute > h.score.pending.minute {
 		if h.score.pending.minute > h.last {

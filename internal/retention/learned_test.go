@@ -141,23 +141,32 @@ func TestBehind(t *testing.T) {
 	}
 }
 
-// A second container is kept by how often there were two requests at once, a fifth where there never were not at all (R40).
-func TestBesides(t *testing.T) {
-	p := NewLearned(Settings{Worth: 4000})
-	h := called()
+// A table that is wrong about a function is used for it no longer once that shows, and again for one it is right about; the
+// function's own gaps decide instead, and the reason says so (R40).
+func TestDistrust(t *testing.T) {
+	p := NewLearned(Settings{Table: NewTable(-9), Behind: -1}) // nobody ever calls, it says
+	c := Cost{MemoryMiB: 128}
+	h := called(0)
+	when := -1
 	for i := range 40 {
-		h.Arrived(at(i - 40))
-		h.AtOnce(1 + i%2)
-	}
-	count := func(besides int) (n int) {
-		for _, kept := range loaded(p, h, Cost{MemoryMiB: 256, Besides: besides}, 60) {
-			if kept {
-				n++
+		for minute := range 20 {
+			plan := p.Plan(h, at(20*i+minute), c)
+			h.Follow(plan)
+			if minute == 19 && plan.keep && when < 0 {
+				when = i
+				if reason := plan.Reason.String(); !strings.Contains(reason, "its own gaps alone") {
+					t.Errorf("reason %q", reason)
+				}
 			}
 		}
-		return n
+		h.Arrived(at(20 * (i + 1)))
 	}
-	if one, two, five := count(0), count(1), count(4); one <= two || two == 0 || five != 0 {
-		t.Errorf("kept for %d, %d and %d minutes", one, two, five)
+	if when < 1 || when > 10 {
+		t.Errorf("kept for the first time for call %d", when)
+	}
+	right := NewLearned(Settings{Table: NewTable(-3)})
+	h = everyMinutes(20, 30)
+	if plan := right.Plan(h, at(0), c); plan.Reason.rule != ruleLearned {
+		t.Errorf("before anything is known: %s", plan.Reason)
 	}
 }

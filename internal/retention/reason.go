@@ -23,7 +23,6 @@ type Reason struct {
 	hazard, need float64
 	elapsed      uint32 // minutes
 	memoryMiB    int
-	besides      int
 	gaps         [3]uint16
 }
 
@@ -37,10 +36,6 @@ func (r Reason) String() string {
 	case ruleBehind:
 		return fmt.Sprintf("kept for %d minutes after each request, since it was colder lately than that would have made it", guardMinutes)
 	}
-	what := "a request comes"
-	if r.besides > 0 {
-		what = fmt.Sprintf("more than %d requests at once come", r.besides)
-	}
 	verb, by := "kept", "requests of functions like it"
 	if r.hazard < r.need {
 		verb = "not kept"
@@ -48,8 +43,8 @@ func (r Reason) String() string {
 	if r.rule == ruleOwn {
 		by = "its own gaps alone"
 	}
-	return fmt.Sprintf("%s: by %s, %s in minute %d after the last with a probability of %s, and its %d MiB are worth keeping from %s%s",
-		verb, by, what, r.elapsed, percent(r.hazard), r.memoryMiB, percent(r.need), r.last())
+	return fmt.Sprintf("%s: by %s, a request comes in minute %d after the last with a probability of %s, and its %d MiB are worth keeping from %s%s",
+		verb, by, r.elapsed, percent(r.hazard), r.memoryMiB, percent(r.need), r.last())
 }
 
 func percent(p float64) string { return fmt.Sprintf("%.2g %%", 100*p) }

@@ -23,9 +23,6 @@ type Cost struct {
 	MemoryMiB int
 	// Start is how much longer a request waits when nothing is kept. Zero: as long as TypicalStart.
 	Start time.Duration
-	// Besides is how many containers of the function are kept without this one: a further one is needed only where more
-	// requests come at once.
-	Besides int
 	// Since is when the container became idle; zero: now. Only Fixed asks.
 	Since time.Time
 }

@@ -54,6 +54,7 @@ type Config struct {
 	PauseAfter         time.Duration `key:"pause.after" default:"5s" min:"0s" max:"24h" unit:"duration" meaning:"how long a container is idle before it is paused, so that nothing of it runs between executions; 0 for never"`
 	RetentionPolicy    string        `key:"retention.policy" default:"learned" unit:"word" oneof:"learned fixed" meaning:"how long an idle container is kept: as what its function's requests were like makes worth it, loading it again before a request is due; or all equally long"`
 	RetentionWorth     float64       `key:"retention.worth" default:"80.5" min:"0.001" max:"1000000" unit:"GB-seconds" meaning:"what avoiding a cold start is worth to the policy learned, in idle memory: more keeps longer"`
+	RetentionBehind    float64       `key:"retention.behind" default:"2" min:"-1" max:"1000000" unit:"cold starts" meaning:"by how many a function may be colder by the policy learned than if it was kept for 10m after each request, of its newest hundred or so and unless it is so by less than twice; below 0 for no such bound"`
 	RetentionContainer time.Duration `key:"retention.container" default:"0s" min:"0s" unit:"duration" meaning:"how long an idle container is kept by the policy fixed, and at most by learned; 0s for 10m by fixed and no such bound by learned"`
 	RetentionInstance  time.Duration `key:"retention.instance" default:"20m" min:"1s" unit:"duration" meaning:"how long an assigned instance without a container in use is kept; longer than retention.container"`
 

@@ -276,7 +276,7 @@ const fixedRetention = 10 * time.Minute
 func (s *server) settings() manager.Settings {
 	set := manager.Settings{
 		InstancesMax: s.cfg.InstancesMax, Shapes: s.cfg.InstancesShapes, AllowanceMiB: s.cfg.InstancesAllowance,
-		PauseAfter: s.cfg.PauseAfter, Learned: s.cfg.RetentionPolicy == "learned", Worth: s.cfg.RetentionWorth,
+		PauseAfter: s.cfg.PauseAfter, Learned: s.cfg.RetentionPolicy == "learned", Worth: s.cfg.RetentionWorth, Behind: s.cfg.RetentionBehind,
 		RetentionContainer: s.cfg.RetentionContainer, RetentionInstance: s.cfg.RetentionInstance,
 		WaitMax: s.cfg.WaitMax, WaitingMax: s.cfg.WaitRequests, Capacity: s.cfg.capacity(),
 		ConsolidationUtilisation: s.cfg.ConsolidationUtilisation, ConsolidationAfter: s.cfg.ConsolidationAfter,
