@@ -7,7 +7,7 @@
 //
 // A target is the stock that is enough with a chosen probability until what was taken is booted again, and is the greatest
 // of three: for the rate of takes and its trend, for bursts like those seen lately, and for the peak that came at this time
-// before. One spike alone raises none of them. docs/capacity.md has the formulas.
+// before. One spike alone raises none of them. docs/pools.md has the formulas.
 package capacity
 
 import (

@@ -206,6 +206,9 @@ func TestDailyJobIsPrepared(t *testing.T) {
 		return 0
 	}
 	b.pass(2*24*time.Hour, job)
+	if b.most > 1 { // what came once is no season
+		t.Errorf("on the first two days the target was %d", b.most)
+	}
 	h, err := json.Marshal(b.w.History())
 	if err != nil {
 		t.Fatal(err)
@@ -227,6 +230,10 @@ func TestDailyJobIsPrepared(t *testing.T) {
 	later.pass(10*time.Minute, job)
 	if later.d.Target() < 12 {
 		t.Errorf("when the job comes the target is %d: %s", later.d.Target(), later.d.Reason())
+	}
+	later.pass(20*time.Second, job)
+	if later.d.Target() > 1 {
+		t.Errorf("when the job has come the target is %d: %s", later.d.Target(), later.d.Reason())
 	}
 	later.pass(10*time.Minute, job)
 	later.forget()

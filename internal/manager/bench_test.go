@@ -14,7 +14,7 @@ import (
 func BenchmarkStep(b *testing.B) {
 	for _, containers := range []int{1_000, 10_000, 100_000} {
 		b.Run(fmt.Sprint(containers), func(b *testing.B) {
-			m, requests := full(containers)
+			m, requests := full(containers, 5)
 			now := time.Unix(1_700_000_100, 0)
 			r := rand.New(rand.NewPCG(1, 1))
 			b.ReportAllocs()
@@ -30,8 +30,30 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
-// full makes a fleet with one idle container for each of so many functions, five of an account.
-func full(containers int) (*Manager, []*Request) {
+// BenchmarkTick measures a tick that looks at everything that is looked at by time: the demand, and the utilisation of
+// the instances of accounts of fifty functions each, all of which execute.
+func BenchmarkTick(b *testing.B) {
+	for _, functions := range []int{1_000, 10_000, 100_000} {
+		b.Run(fmt.Sprint(functions), func(b *testing.B) {
+			m, requests := full(functions, 50)
+			now := time.Unix(1_700_000_100, 0)
+			for _, q := range requests {
+				m.Step(now, Event{Kind: Requested, Request: q})
+			}
+			m.settings.ConsolidationUtilisation, m.settings.ConsolidationAfter = 0.5, time.Second
+			now = now.Add(time.Hour)
+			m.Step(now, Event{Kind: Tick})
+			b.ReportAllocs()
+			for b.Loop() {
+				now = now.Add(m.capacity.Period())
+				m.Step(now, Event{Kind: Tick})
+			}
+		})
+	}
+}
+
+// full makes a fleet with one idle container for each of so many functions, so many of an account.
+func full(containers, perAccount int) (*Manager, []*Request) {
 	ids := 0
 	s := testSettings()
 	s.Shapes = []kiln.Shape{{MemoryMiB: 640, CPUs: 1}}
@@ -47,7 +69,7 @@ func full(containers int) (*Manager, []*Request) {
 		q := &Request{
 			ID: kiln.RequestID(fmt.Sprint("r", i)), MemoryMiB: 128, Driver: "fake", Runtime: "python3.11",
 			Version: &kiln.Version{
-				Account: kiln.AccountID(fmt.Sprintf("%012d", i/5)), Function: fmt.Sprint("f", i), Number: kiln.Latest,
+				Account: kiln.AccountID(fmt.Sprintf("%012d", i/perAccount)), Function: fmt.Sprint("f", i), Number: kiln.Latest,
 				Revision: fmt.Sprintf("%036d", i), Package: kiln.Digest(fmt.Sprintf("%064d", i)),
 			},
 		}

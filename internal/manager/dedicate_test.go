@@ -44,9 +44,9 @@ func TestDedicatedSubPool(t *testing.T) {
 		}
 		third := w.request("a", "f", 1000)
 		w.settle()
+		w.pass(time.Second) // until a start is worth more than to wait for one that is busy
+		w.settle()
 		if spillOver {
-			w.pass(time.Second) // until it is worth more than to wait for one that is busy
-			w.settle()
 			if third.Container == "" {
 				t.Errorf("beyond its own, with spill-over: %v", third.Err)
 			}

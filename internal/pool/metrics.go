@@ -26,20 +26,21 @@ func (p *Pool) Collector() prometheus.Collector {
 		surging:    gauge("kiln_surge", "1 while the rate of requests meets the threshold condition.", "configuration"),
 		takes:      gauge("kiln_warming_take_rate", "Instances asked for a second, over the last minute.", "configuration"),
 		wanted:     gauge("kiln_warming_configuration_target", "Warm instances wanted.", "configuration"),
+		givenUp:    gauge("kiln_consolidations_total", "Executing instances given up because the others had room."),
 		added:      gauge("kiln_warming_added_total", "Instances booted for the warming pool, by what called for them: the first number, the second or the target.", "configuration", "number"),
 	}
 }
 
 type collector struct {
-	pool                                                  *Pool
-	instances, containers, waiting, target, shapes, given *prometheus.Desc
-	rate, slope, expected, surging, takes, wanted, added  *prometheus.Desc
+	pool                                                          *Pool
+	instances, containers, waiting, target, shapes, given         *prometheus.Desc
+	rate, slope, expected, surging, takes, wanted, added, givenUp *prometheus.Desc
 }
 
 // Describe is prometheus.Collector's.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.instances, c.containers, c.waiting, c.target, c.shapes, c.given,
-		c.rate, c.slope, c.expected, c.surging, c.takes, c.wanted, c.added} {
+		c.rate, c.slope, c.expected, c.surging, c.takes, c.wanted, c.added, c.givenUp} {
 		ch <- d
 	}
 }
@@ -64,6 +65,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			one(c.shapes, g.shapes[pool], string(pool))
 			one(c.given, g.given[pool], string(pool))
 		}
+		ch <- prometheus.MustNewConstMetric(c.givenUp, prometheus.CounterValue, float64(g.consolidated), f.id.String())
 		for i := range g.demands {
 			c.demand(ch, f.id.String(), &g.demands[i])
 		}
@@ -101,6 +103,7 @@ type gauges struct {
 	waiting, target int
 	shapes, given   map[kiln.Pool]int // MiB
 	demands         []capacity.State
+	consolidated    int
 }
 
 func (f *fleet) gauges() gauges {
@@ -117,7 +120,7 @@ func (f *fleet) gauges() gauges {
 		g.shapes[c.Pool] += c.ShapeMiB
 		g.given[c.Pool] += c.GivenMiB
 	}
-	g.demands = t.demands
+	g.demands, g.consolidated = t.demands, t.consolidated
 	for _, d := range t.demands {
 		g.target += d.Target
 	}

@@ -139,10 +139,11 @@ func pages[V any](f *fleet, page func(*manager.Mark, []V) ([]V, bool)) []V {
 
 // tally is what a fleet's manager counts.
 type tally struct {
-	counts    []manager.Count
-	demands   []capacity.State
-	waiting   int
-	dedicated []manager.Dedicated
+	counts       []manager.Count
+	demands      []capacity.State
+	waiting      int
+	dedicated    []manager.Dedicated
+	consolidated int
 
 	instancesMax    int
 	refused, halted bool
@@ -154,7 +155,7 @@ func (f *fleet) tally() tally {
 	defer f.mu.Unlock()
 	return tally{
 		counts: f.manager.Counts(), demands: f.manager.Demands(time.Now()), waiting: f.manager.Waiting(),
-		instancesMax: f.manager.Settings().InstancesMax, dedicated: f.manager.Settings().Dedicated, refused: f.refused, halted: f.manager.Halted(),
+		instancesMax: f.manager.Settings().InstancesMax, dedicated: f.manager.Settings().Dedicated, consolidated: f.manager.Consolidated(), refused: f.refused, halted: f.manager.Halted(),
 	}
 }
 
