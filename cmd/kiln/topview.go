@@ -79,7 +79,9 @@ type topContainer struct {
 // the instances and the decisions, whose headings say so.
 func (p *topPage) draw(width, height int) []string {
 	lines := p.heading()
-	lines = append(append(lines, ""), p.fleets()...)
+	if len(p.Fleets) > 0 {
+		lines = append(append(lines, ""), p.fleets()...)
+	}
 	lines = append(append(lines, ""), p.pools()...)
 	instances, decisions := p.instances(width >= wideEnough), p.decisions()
 	if height == 0 {
@@ -141,21 +143,21 @@ func (p *topPage) total() string {
 		if r.Expected != nil {
 			text += fmt.Sprintf(", %s/s expected", number(*r.Expected))
 		}
-		return text + trend(r.Requests.Slope)
+		return text + trend(r.Requests)
 	}
 	return "-"
 }
 
-// trend says whether a rate rises or falls, in requests a second each minute.
-func trend(slope float64) string {
-	perMinute := 60 * slope
+// trend says whether a rate rises or falls now, by its two windows, and its slope, in requests a second each minute.
+func trend(r *topRates) string {
+	now := "steady"
 	switch {
-	case perMinute >= 0.05:
-		return fmt.Sprintf(", rising by %s/s a minute", number(perMinute))
-	case perMinute <= -0.05:
-		return fmt.Sprintf(", falling by %s/s a minute", number(-perMinute))
+	case r.Short > 1.2*r.Minute+0.05:
+		now = "rising"
+	case r.Short < 0.8*r.Minute-0.05:
+		now = "falling"
 	}
-	return ", steady"
+	return fmt.Sprintf(": %s, slope %+.2f/s a minute", now, 60*r.Slope)
 }
 
 // counted says how many there are of each state that has any.

@@ -17,6 +17,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -62,6 +63,7 @@ type row struct {
 	warm, target, active, busy, idle, paused int
 	executions, waited                       int
 	fleet                                    string
+	runtime                                  string // as far as it is known from the rows before
 }
 
 const heading = " TIME  ASKED/S                  INSTANCES              CONTAINERS         REQUESTS THAT     SERVED\n" +
@@ -125,7 +127,7 @@ func watch(ctx context.Context, c *client.Client, function string, begin time.Ti
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var before int64
-	last := begin
+	last, runtime := begin, ""
 	for over := false; !over; {
 		select {
 		case <-ticker.C:
@@ -135,33 +137,44 @@ func watch(ctx context.Context, c *client.Client, function string, begin time.Ti
 		now := time.Now()
 		_, over = due(tide, now.Sub(begin))
 		sum := asked.Load()
-		r := row{at: now.Sub(begin), asked: float64(sum-before) / now.Sub(last).Seconds()}
+		r := row{at: now.Sub(begin), asked: float64(sum-before) / now.Sub(last).Seconds(), runtime: runtime}
 		if err := look(ctx, c, function, last, &r); err != nil {
 			return err
 		}
 		fmt.Fprintln(out, r)
-		before, last = sum, now
+		before, last, runtime = sum, now, r.runtime
 	}
 	return nil
 }
 
-// look fills a row with what the server says of itself.
+// look fills a row with what the server says of itself: of the pools, those of the function's runtime once that is known.
 func look(ctx context.Context, c *client.Client, function string, since time.Time, r *row) error {
 	var pools []struct {
 		Pool                       kiln.Pool
+		Runtime                    string
 		Target, Instances, Booting int
 	}
 	var containers []struct{ State, Function string }
 	var executions []struct {
-		Fleet string
-		Path  kiln.Path
+		Fleet, RuntimeUsed string
+		Path               kiln.Path
 	}
 	err := errors.Join(
 		list(ctx, c, "pools", nil, &pools),
 		list(ctx, c, "containers", nil, &containers),
 		list(ctx, c, "executions", url.Values{"function": {function}, "since": {since.UTC().Format(time.RFC3339Nano)}}, &executions),
 	)
+	for _, e := range executions { // the newest first
+		r.fleet, r.runtime = cmp.Or(r.fleet, e.Fleet), cmp.Or(r.runtime, e.RuntimeUsed)
+		r.executions++
+		if e.Path != kiln.PathContainer {
+			r.waited++
+		}
+	}
 	for _, p := range pools {
+		if r.runtime != "" && p.Runtime != r.runtime {
+			continue
+		}
 		if p.Pool == kiln.PoolWarming {
 			r.warm += p.Instances - p.Booting
 			r.target += p.Target
@@ -182,13 +195,6 @@ func look(ctx context.Context, c *client.Client, function string, since time.Tim
 			r.paused++
 		}
 	}
-	for _, e := range executions { // the newest first
-		r.fleet = cmp.Or(r.fleet, e.Fleet)
-		r.executions++
-		if e.Path != kiln.PathContainer {
-			r.waited++
-		}
-	}
 	return err
 }
 
@@ -201,7 +207,7 @@ func tell(ctx context.Context, c *client.Client, since time.Time, out io.Writer)
 	counts := map[string]int{}
 	for _, e := range events {
 		if strings.HasPrefix(e.Kind, "instance.") || strings.HasPrefix(e.Kind, "container.") || strings.HasPrefix(e.Kind, "fleet.") || strings.HasPrefix(e.Kind, "code.fleet") {
-			counts[e.Kind+": "+e.Cause]++
+			counts[e.Kind+": "+kindOf(e.Cause)]++
 		}
 	}
 	fmt.Fprintln(out, "\nWhat was decided, and why:")
@@ -210,6 +216,20 @@ func tell(ctx context.Context, c *client.Client, since time.Time, out io.Writer)
 	}
 	return nil
 }
+
+// causeRunes is how much of a cause is printed.
+const causeRunes = 100
+
+// kindOf makes one of causes that differ in their numbers alone, or beyond what is printed.
+func kindOf(cause string) string {
+	runes := []rune(numbers.ReplaceAllString(cause, "N"))
+	if len(runes) > causeRunes {
+		return string(runes[:causeRunes-1]) + "…"
+	}
+	return string(runes)
+}
+
+var numbers = regexp.MustCompile(`[0-9][0-9.,e+]*`)
 
 // list reads one of the server's lists.
 func list(ctx context.Context, c *client.Client, kind string, q url.Values, into any) error {
