@@ -119,7 +119,7 @@ func (r *Registry) Create(ctx context.Context, in CreateInput) (Configuration, e
 	if err := checkTags(op, f.Tags); err != nil {
 		return Configuration{}, err
 	}
-	if n := concurrencyTag(f.Tags); n > 0 {
+	if n := concurrencyTag(f.Tags); n > 0 && latest.Provider == "" {
 		latest.Concurrency = n
 	}
 	version, err := r.publishing(op, f, in.Publish, in.PublishLatest)

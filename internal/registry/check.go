@@ -77,14 +77,15 @@ func concurrencyTag(tags map[string]string) int {
 }
 
 // declare has $LATEST declare what its function's tag does now, when that has changed: in a revision of its own, so that
-// containers made before are not given what they cannot run. Published versions stay as they are.
+// containers made before are not given what they cannot run. Published versions stay as they are. Of a function on a capacity
+// provider its configuration there says it, and the tag nothing.
 func (r *Registry) declare(f *Function, before int) {
 	n := concurrencyTag(f.Tags)
 	if n == before {
 		return
 	}
 	for _, v := range []**kiln.Version{&f.Latest, &f.Next} {
-		if *v != nil {
+		if *v != nil && (*v).Provider == "" {
 			*v = copyVersion(*v)
 			(*v).Concurrency = n
 			r.stamp(*v)

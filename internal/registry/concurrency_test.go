@@ -58,6 +58,17 @@ func TestConcurrencyIsDeclaredByTag(t *testing.T) {
 	if len(revisions) != 3 {
 		t.Errorf("%d revisions of three declarations", len(revisions))
 	}
+	h.cfg.ProvidersMax = 1
+	if _, err := h.CreateProvider(t.Context(), Provider{Account: owner, Name: "p"}); err != nil {
+		t.Fatal(err)
+	}
+	h.onProvider("provided", "p", digest("a")) // with 4
+	if err := h.SetTags(t.Context(), owner, "provided", map[string]string{TagConcurrency: "3"}); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := h.Get(owner, "provided", ""); err != nil || v.Version.Concurrency != 4 {
+		t.Errorf("on a capacity provider: %+v, %v", v, err)
+	}
 	if v, err := h.Resolve(owner, "f", "1"); err != nil || v.Version.Concurrency != 4 {
 		t.Errorf("the published version: %+v, %v", v, err)
 	}

@@ -3,6 +3,7 @@ package runtimeapi
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -70,14 +71,24 @@ func TestAnswersFindTheirExecutionByID(t *testing.T) {
 	}
 }
 
-// An id that nothing under way has is refused, and a second answer too; neither touches the others. // R43
+// An id that nothing under way has is refused, and so is a second answer, be the first under way or read; neither touches
+// the others. // R43
 func TestForgedAndDoubledAnswersAreRefused(t *testing.T) {
 	s, g := openSlots(t, 2)
 	wait := executing(t, s, delivery(1, "{}", 10*time.Second), delivery(2, "{}", 10*time.Second))
 	first, second := g[0].received(), g[1].received()
 	g[0].write("%s", post("invocation/00000000-0000-4000-8000-999999999999/response", `"forged"`))
 	g[0].expect(400, "InvalidRequestID")
-	g[0].write("%s", post("invocation/"+first+"/response", `"one"`))
+	g[0].write("POST /2018-06-01/runtime/invocation/%s/response HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", first)
+	if line, err := g[0].r.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if _, err := g[0].r.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	g[1].write("%s", post("invocation/"+first+"/error", `{"errorType":"Forged"}`))
+	g[1].expect(403, "InvalidStateTransition")
+	g[0].write(`"one"`)
 	g[0].expect(202, "")
 	g[1].write("%s", post("invocation/"+first+"/error", `{"errorType":"Forged"}`))
 	if r, b := g[1].response(); r.StatusCode != 400 && r.StatusCode != 403 {
@@ -115,6 +126,31 @@ func TestDeadlineOfOneSparesTheOthers(t *testing.T) {
 	g[1].expect(202, "")
 	if a := beside()[kiln.RequestID(good)]; string(a.Payload) != `"good"` || a.Failure != nil {
 		t.Errorf("the one beside: %s", a.Payload)
+	}
+}
+
+// An execution for which no connection has asked when the container is lost with another is given back undelivered at once,
+// not at its deadline: another container may have it. // R43
+func TestLostContainerGivesBackWhoWaits(t *testing.T) {
+	s, dial := open(t, Config{})
+	s.SetSlots(2)
+	only := dial()
+	only.write(askNext)
+	if r := s.Started(t.Context(), 10*time.Second); r.Failure != nil {
+		t.Fatalf("not ready: %s", r.Failure.Payload)
+	}
+	short := executing(t, s, delivery(1, "{}", time.Second))
+	only.received()
+	waits := executing(t, s, delivery(2, "{}", time.Minute))
+	begin := time.Now()
+	short()
+	for _, a := range waits() {
+		if !a.Undelivered || !a.Lost {
+			t.Errorf("%+v", a)
+		}
+	}
+	if took := time.Since(begin); took > 30*time.Second {
+		t.Errorf("it waited for %s", took)
 	}
 }
 
