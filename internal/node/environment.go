@@ -45,7 +45,10 @@ func (n *Node) environment(runtime kiln.Runtime, b *Bind, now time.Time) map[str
 		"LD_LIBRARY_PATH":                 "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
 		"TZ":                              ":UTC",
 	}
-	if b.Provisioned {
+	switch {
+	case v.Provider != "":
+		env["AWS_LAMBDA_INITIALIZATION_TYPE"] = "lambda-managed-instances"
+	case b.Provisioned:
 		env["AWS_LAMBDA_INITIALIZATION_TYPE"] = "provisioned-concurrency"
 	}
 	if runtime.Kind == kiln.RuntimeProvided {

@@ -105,6 +105,10 @@ func (p *Provisioning) set(s *manager.Settings, a asked) {
 	base := p.cfg.Settings()
 	s.InstancesMax = a.max
 	s.Shapes = shapes(base.Shapes, a.provider)
+	s.ConsolidationUtilisation = base.ConsolidationUtilisation
+	if a.provider.Utilisation > 0 {
+		s.ConsolidationUtilisation = a.provider.Utilisation
+	}
 	s.Warming = nil
 	for _, w := range base.Warming {
 		// One instance at least is left for what the warm ones do not serve.

@@ -71,7 +71,7 @@ func open(t *testing.T) *house {
 		Executing: func(_ kiln.AccountID, _, number string) int { return h.executing[number] },
 		Settings: func() manager.Settings {
 			return manager.Settings{
-				InstancesMax: 32, Shapes: []kiln.Shape{{MemoryMiB: 2048, CPUs: 2}, {MemoryMiB: 10240, CPUs: 6}},
+				InstancesMax: 32, ConsolidationUtilisation: 0.5, Shapes: []kiln.Shape{{MemoryMiB: 2048, CPUs: 2}, {MemoryMiB: 10240, CPUs: 6}},
 				Warming: []manager.WarmingTarget{warm("python3.11"), warm("nodejs20")},
 			}
 		},
@@ -259,7 +259,7 @@ func TestProvidersHaveFleets(t *testing.T) {
 	h.keep(ctx, now)
 	is("alone", big, 8, both, "[]")
 	h.instances["big"] = 7
-	web := create("web", registry.Provider{MaxCPUs: 5, Shapes: []int{2048}})
+	web := create("web", registry.Provider{MaxCPUs: 5, Shapes: []int{2048}, Utilisation: 0.7})
 	h.keep(ctx, now)
 	is("with more than its part", big, 6, both, "[]")
 	is("beside it", web, 1, small, "[]")
@@ -272,6 +272,9 @@ func TestProvidersHaveFleets(t *testing.T) {
 	h.keep(ctx, now)
 	is("shrunk", big, 6, both, "[]")
 	is("grown", web, 2, small, "[python3.11]")
+	if b, w := h.fleets[big].ConsolidationUtilisation, h.fleets[web].ConsolidationUtilisation; b != 0.5 || w != 0.7 {
+		t.Errorf("consolidated below %g and %g", b, w)
+	}
 	if p, _ := h.registry.Provider(owner, "web"); !h.ProviderReady(p) {
 		t.Error("not ready")
 	}

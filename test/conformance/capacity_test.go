@@ -256,7 +256,7 @@ func TestFunctionOnCapacityProvider(t *testing.T) {
 	arn := aws.String("arn:aws:lambda:us-east-1:" + a.ID + ":capacity-provider:own")
 	config := &types.CapacityProviderConfig{LambdaManagedInstancesCapacityProviderConfig: &types.LambdaManagedInstancesCapacityProviderConfig{
 		CapacityProviderArn: arn, PerExecutionEnvironmentMaxConcurrency: aws.Int32(1), ExecutionEnvironmentMemoryGiBPerVCpu: aws.Float64(4)}}
-	in := python("served", greet).Input(t)
+	in := python("served", "import os\ndef handler(event, context):\n    return [event.get('name'), os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']]\n").Input(t)
 	in.CapacityProviderConfig = config
 	made, err := client.CreateFunction(ctx, in)
 	if err != nil || !reflect.DeepEqual(made.CapacityProviderConfig, config) {
@@ -279,7 +279,7 @@ func TestFunctionOnCapacityProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := invoke(t, client, &lambda.InvokeInput{FunctionName: named("served"), Payload: []byte(`{"name":"you"}`)})
-	if aws.ToString(out.ExecutedVersion) != "$LATEST.PUBLISHED" || string(out.Payload) != `{"hello": "you"}` {
+	if aws.ToString(out.ExecutedVersion) != "$LATEST.PUBLISHED" || string(out.Payload) != `["you", "lambda-managed-instances"]` {
 		t.Errorf("%s of %s", out.Payload, aws.ToString(out.ExecutedVersion))
 	}
 	if got := a.Invoke(kilntest.Invocation{Function: "served", Qualifier: "1", Payload: "{}"}).OK().Header.Get("X-Kiln-Fleet"); got != "own" {
