@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 // meter counts what a run costs.
 type meter struct {
+	counts     func(*function) bool // whose requests are counted; nil: all
 	functions  map[string]*function // by their simulated name
 	requests   int
 	numbers    int
@@ -22,7 +24,8 @@ type meter struct {
 	delays     delays
 	idleMiB    int // held by containers that execute nothing and nobody waits for
 	idleMiBs   float64
-	loadedMiB  int // held by containers that are a function's
+	poolMiBs   float64 // of it, of containers that are no function's
+	loadedMiB  int     // held by containers that are a function's
 	loadedMiBs float64
 	passed     time.Duration
 	closed     bool // the trace is over: nothing more is counted as idle
@@ -51,6 +54,19 @@ func (m *meter) pass(now time.Duration) {
 	m.passed = now
 }
 
+// rested counts a container's time of rest to its function, or to the pool.
+func (m *meter) rested(b *box, until time.Duration) {
+	if m.closed {
+		until = min(until, m.passed)
+	}
+	idle := float64(b.mib) * max(0, until-b.since).Seconds()
+	if b.owner != nil {
+		b.owner.idleMiBs += idle
+	} else {
+		m.poolMiBs += idle
+	}
+}
+
 // close counts no more idle memory.
 func (m *meter) close(now time.Duration) {
 	m.pass(now)
@@ -61,6 +77,12 @@ func (m *meter) close(now time.Duration) {
 func (m *meter) answered(now time.Duration, c *call) {
 	if c.ahead {
 		m.loads++
+		return
+	}
+	if m.counts != nil && !m.counts(c.of) {
+		if c.outcome == outcomeExecuting {
+			c.of.busy++
+		}
 		return
 	}
 	m.requests++
@@ -87,7 +109,9 @@ func (m *meter) ended(c *call) {
 		return
 	}
 	c.of.busy--
-	m.outcomes[c.outcome]++
+	if m.counts == nil || m.counts(c.of) {
+		m.outcomes[c.outcome]++
+	}
 }
 
 // sample looks at how many instances there are and how many the executions need, account by account.
@@ -108,6 +132,41 @@ func (m *meter) sample(w *world) {
 		m.under += max(0, need-float64(n))
 	}
 	m.samples++
+}
+
+// only keeps of the idle memory what is of the functions counted, and of the pool; and forgets the other functions.
+func (m *meter) only() {
+	m.idleMiBs = m.poolMiBs
+	for name, f := range m.functions {
+		if !m.counts(f) {
+			delete(m.functions, name)
+			continue
+		}
+		m.idleMiBs += f.idleMiBs
+	}
+}
+
+// add adds what another meter counted, of other functions.
+func (m *meter) add(o *meter) {
+	maps.Copy(m.functions, o.functions)
+	m.requests += o.requests
+	m.boots += o.boots
+	m.loads += o.loads
+	for i, n := range o.outcomes {
+		m.outcomes[i] += n
+	}
+	for path, n := range o.paths {
+		m.paths[path] += n
+	}
+	for i, n := range o.delays.counts {
+		m.delays.counts[i] += n
+	}
+	m.delays.total += o.delays.total
+	m.idleMiBs += o.idleMiBs
+	m.poolMiBs += o.poolMiBs
+	m.samples += o.samples
+	m.over += o.over
+	m.under += o.under
 }
 
 // delays counts times by their size, a few in a hundred apart.

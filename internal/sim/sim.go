@@ -149,6 +149,9 @@ func (o *Options) points(ctx context.Context) ([]policy.Policy, error) {
 		}
 		if ours, is := p.(policy.Kiln); is {
 			p = ours.With(fitted)
+			if o.Mode == ModeSystem {
+				p = policy.NewKiln(retention.DefaultWorth, fitted)
+			}
 		}
 		if o.Frontier {
 			points = append(points, policy.Frontier(p)...)
@@ -167,5 +170,12 @@ func (o *Options) fit(ctx context.Context) (*policy.Fitted, error) {
 		return &policy.Fitted{Tables: []*retention.Table{shipped}}, err
 	}
 	tables, of, err := train.Crossed(ctx, o.Trace, o.Folds, train.Options{Seed: o.Seed})
+	if o.Mode == ModeSystem && err == nil { // which expands the trace
+		var each []int
+		for i, fold := range of {
+			each = append(each, slices.Repeat([]int{fold}, o.Trace.Functions[i].Weight)...)
+		}
+		of = each
+	}
 	return &policy.Fitted{Tables: tables, Of: of}, err
 }

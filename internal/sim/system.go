@@ -57,7 +57,8 @@ func simSettings(instances int) manager.Settings {
 		InstancesMax: instances, Shapes: shapes(), AllowanceMiB: 512,
 		Warming:            []manager.WarmingTarget{{Configuration: simConfiguration(), Bounds: capacity.Bounds{Minimum: 1, Maximum: 8}}},
 		Capacity:           capacity.Config{Maximum: 8},
-		RetentionContainer: 10 * time.Minute, RetentionInstance: 20 * time.Minute,
+		RetentionContainer: 10 * time.Minute, RetentionInstance: 20 * time.Minute, PauseAfter: 5 * time.Second,
+		ConsolidationUtilisation: 0.5, ConsolidationAfter: 5 * time.Minute,
 		WaitMax: 10 * time.Second, WaitingMax: 10_000,
 	}
 }
@@ -82,6 +83,7 @@ type function struct {
 	countedMiB int // as idle memory counts it
 	requests   int
 	colds      int
+	idleMiBs   float64
 	busy       int    // executions now
 	idle       []*box // the longest so first, when a steward looks on
 	starting   int    // containers loaded ahead and not there yet
@@ -120,8 +122,8 @@ type system struct {
 }
 
 // newSystem makes a system that nothing was asked of yet.
-func newSystem(t *trace.Trace, seed uint64, settings manager.Settings, faults Faults) *system {
-	s := &system{world: newWorld(seed, settings, faults), trace: t, functions: functions(t), load: rand.New(rand.NewPCG(seed, 0x6c6f6164))}
+func newSystem(t *trace.Trace, seed uint64, config manager.Config, faults Faults) *system {
+	s := &system{world: newWorld(seed, config, faults), trace: t, functions: functions(t), load: rand.New(rand.NewPCG(seed, 0x6c6f6164))}
 	for _, f := range s.functions {
 		s.meter.functions[f.version.Function] = f
 	}
@@ -197,14 +199,46 @@ func (f *function) takes(chance *rand.Rand) time.Duration {
 	return min(max(f.of.Duration.At(rank), time.Millisecond), longestTakes)
 }
 
-// runSystem gives the result of a policy in system mode.
+// runSystem gives what a policy costs in system mode.
 func (o *Options) runSystem(ctx context.Context, p policy.Policy, base *meter) (*meter, error) {
-	s := newSystem(o.Trace, o.Seed, simSettings(o.instances()), Faults{})
+	config := manager.Config{Settings: simSettings(o.instances())}
+	if ours, is := p.(policy.Kiln); is {
+		config.Settings.Learned, config.Settings.RetentionContainer, config.Settings.Worth = true, 0, ours.Worth
+		if ours.Crossed() {
+			return o.runCrossed(ctx, ours, config)
+		}
+		config.Table = ours.Table(0)
+	}
+	s := newSystem(o.Trace, o.Seed, config, Faults{})
 	govern(s, p, base)
 	if err := s.play(ctx); err != nil {
 		return nil, err
 	}
 	return s.meter, nil
+}
+
+// runCrossed runs the whole trace with each table of Kiln's own policy, and counts of each run the functions that its table
+// was not shown.
+func (o *Options) runCrossed(ctx context.Context, p policy.Kiln, config manager.Config) (*meter, error) {
+	var sum *meter
+	tables, of := p.Tables()
+	for fold, table := range tables {
+		config.Table = table
+		s := newSystem(o.Trace, o.Seed, config, Faults{})
+		s.meter.counts = func(f *function) bool { return of[f.index] == fold }
+		if err := s.play(ctx); err != nil {
+			return nil, err
+		}
+		if s.meter.only(); sum == nil {
+			sum = s.meter
+		} else {
+			sum.add(s.meter)
+		}
+	}
+	n := float64(len(tables)) // each run had the pool and the instances of all
+	sum.idleMiBs += sum.poolMiBs/n - sum.poolMiBs
+	sum.poolMiBs /= n
+	return sum, nil
 }
 
 // instances is how many instances the simulated nodes have room for.

@@ -66,7 +66,7 @@ func Try(ctx context.Context, seed uint64) (_ Trial, err error) {
 	}
 	t := &trial{seed: seed, chance: chance, pools: make(map[kiln.InstanceID]kiln.Pool)}
 	settings := t.settings()
-	t.system = newSystem(traced, seed, settings, faults)
+	t.system = newSystem(traced, seed, manager.Config{Settings: settings}, faults)
 	for i, f := range t.functions {
 		f.version.Concurrency = []int{0, 0, 3}[i%3]
 		f.mib = []int{128, 300, 512, 1024}[i%4]
@@ -93,6 +93,10 @@ func (t *trial) settings() manager.Settings {
 	s.RetentionContainer = time.Duration(1+t.chance.IntN(60)) * time.Second
 	s.RetentionInstance = 2 * s.RetentionContainer
 	s.PauseAfter = time.Duration(t.chance.IntN(5)) * time.Second
+	s.ConsolidationUtilisation, s.ConsolidationAfter = t.chance.Float64(), time.Duration(t.chance.IntN(60))*time.Second
+	if s.Learned = t.chance.IntN(2) == 0; s.Learned {
+		s.Worth = float64(1 + t.chance.IntN(10_000))
+	}
 	low := t.chance.IntN(3)
 	t.reserve = low
 	s.Warming[0].Bounds = capacity.Bounds{Minimum: low, Maximum: low + t.chance.IntN(3)}

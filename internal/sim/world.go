@@ -116,17 +116,16 @@ func (o outcome) String() string {
 // epoch is when the virtual time begins: midnight UTC of a day, so that minutes of the hour are what they are.
 func epoch() time.Time { return time.Unix(1_700_006_400, 0).UTC() }
 
-func newWorld(seed uint64, settings manager.Settings, faults Faults) *world {
+func newWorld(seed uint64, config manager.Config, faults Faults) *world {
 	w := &world{
-		chance: rand.New(rand.NewPCG(seed, 0x776f726c64)), faults: faults, wake: never, settings: settings,
+		chance: rand.New(rand.NewPCG(seed, 0x776f726c64)), faults: faults, wake: never, settings: config.Settings,
 		instances: make(map[kiln.InstanceID]*machine), containers: make(map[kiln.ContainerID]*box),
 		meter: newMeter(),
 	}
-	w.manager = manager.New(manager.Config{
-		Fleet: kiln.FleetLowVolume, Node: "simulated", Settings: settings,
-		NewInstance:  func() kiln.InstanceID { w.ids++; return kiln.InstanceID("i" + strconv.Itoa(w.ids)) },
-		NewContainer: func() kiln.ContainerID { w.ids++; return kiln.ContainerID("c" + strconv.Itoa(w.ids)) },
-	})
+	config.Fleet, config.Node = kiln.FleetLowVolume, "simulated"
+	config.NewInstance = func() kiln.InstanceID { w.ids++; return kiln.InstanceID("i" + strconv.Itoa(w.ids)) }
+	config.NewContainer = func() kiln.ContainerID { w.ids++; return kiln.ContainerID("c" + strconv.Itoa(w.ids)) }
+	w.manager = manager.New(config)
 	return w
 }
 
@@ -279,6 +278,7 @@ func (w *world) settle(b *box, s boxState) {
 	w.meter.pass(w.clock)
 	if b.state == boxIdle {
 		w.meter.idleMiB -= b.mib
+		w.meter.rested(b, w.clock)
 	}
 	b.state, b.since = s, w.clock
 	if s == boxIdle {

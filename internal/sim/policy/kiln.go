@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math"
 	"time"
 
 	"kiln/internal/retention"
@@ -38,8 +39,17 @@ func (p Kiln) Table(index int) *retention.Table {
 	return p.fitted.Tables[p.fitted.Of[index]]
 }
 
+// Crossed says whether each function has a table that was not shown it.
+func (p Kiln) Crossed() bool { return p.fitted != nil && p.fitted.Of != nil }
+
+// Tables gives all tables, and of each function which one decides about it.
+func (p Kiln) Tables() ([]*retention.Table, []int) { return p.fitted.Tables, p.fitted.Of }
+
 // With gives the policy with fitted tables.
 func (p Kiln) With(fitted *Fitted) Kiln { return Kiln{p.Worth, fitted} }
+
+// Least is where its frontier begins: so much lower than the worth it is made with.
+func (p Kiln) Least() float64 { return p.Worth * 125 / PaperWorth }
 
 // Name is kiln.
 func (p Kiln) Name() string { return "kiln" }
@@ -98,4 +108,10 @@ func (k *kilns) Next(at time.Duration) (Span, time.Duration) {
 		again = plan.Review.Sub(clock(0)).Truncate(time.Minute) + time.Minute
 	}
 	return Span{from, min(k.until.Sub(clock(0)), again) - 1}, again
+}
+
+// rounded gives a value to three figures.
+func rounded(v float64) float64 {
+	unit := math.Pow(10, math.Floor(math.Log10(v))-2)
+	return math.Round(v/unit) * unit
 }

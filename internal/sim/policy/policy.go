@@ -97,8 +97,8 @@ func Frontier(p Policy) []Policy {
 	var out []Policy
 	switch p := p.(type) {
 	case Kiln:
-		for v := 125.0; v < 70_000; v *= 1.25 { // a minute of a GB is kept at a chance of a call of 1/2 … 1/1000
-			out = append(out, NewKiln(math.Round(v), p.fitted))
+		for i := range 29 { // in paper mode a minute of a GB is kept at a chance of a call of 1/2 … 1/1000
+			out = append(out, NewKiln(rounded(p.Least()*math.Pow(1.25, float64(i))), p.fitted))
 		}
 	case Fixed:
 		for _, m := range []int{1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120, 150, 180, 240} {
