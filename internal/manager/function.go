@@ -71,7 +71,7 @@ func (m *Manager) arrived(now time.Time, g *group) {
 	f.last = g
 	if minute := now.Unix() / 60; minute != f.minute {
 		f.turn(minute)
-		f.history.Arrived(now)
+		f.history.ArrivedTo(now, slices.ContainsFunc(f.groups, func(g *group) bool { return g.code.Bound > 0 }))
 		m.known.remove(f)
 		m.known.push(f)
 	}

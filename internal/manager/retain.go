@@ -156,7 +156,7 @@ func (m *Manager) judge(now time.Time, f *function) retention.Plan {
 func (m *Manager) cost(g *group, rank int, since time.Time) retention.Cost {
 	start := max(retention.TypicalStart, m.costs.bind.value+m.costs.prepare(g.need.Runtime).value+g.init.value)
 	return retention.Cost{
-		MemoryMiB: g.key.memoryMiB, Start: max(time.Duration(float64(start)*g.share(rank)), time.Millisecond), Since: since,
+		MemoryMiB: g.key.memoryMiB, Start: max(time.Duration(float64(start)*g.share(rank)), time.Millisecond), Since: since, Further: rank > 1,
 	}
 }
 

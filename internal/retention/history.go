@@ -35,8 +35,16 @@ type History struct {
 // Never reports whether nothing was ever called.
 func (h *History) Never() bool { return h.calls == 0 }
 
-// Arrived notes a request. It does nothing for a request in a minute that has one already, or in a minute gone by.
+// Arrived notes a request that found the function loaded when the plan that is followed said so. It does nothing for a
+// request in a minute that has one already, or in a minute gone by.
 func (h *History) Arrived(now time.Time) {
+	p := h.score.pending
+	h.ArrivedTo(now, p.keep && p.minute == minuteOf(now))
+}
+
+// ArrivedTo is Arrived where it is known whether the function was loaded: it may have been, by a request so shortly before
+// that no plan was made for this minute.
+func (h *History) ArrivedTo(now time.Time, loaded bool) {
 	minute := minuteOf(now)
 	if h.calls == 0 {
 		h.first, h.since = minute, minute
@@ -44,7 +52,7 @@ func (h *History) Arrived(now time.Time) {
 		if minute <= h.last {
 			return
 		}
-		h.score.request(minute, minute-h.last)
+		h.score.request(minute, minute-h.last, loaded)
 		h.gap(minute - h.last)
 	}
 	h.pair()

@@ -77,7 +77,7 @@ func (p *Learned) Plan(h *History, now time.Time, c Cost) Plan {
 	*r = Reason{need: p.threshold(c), elapsed: elapsed, memoryMiB: c.MemoryMiB, gaps: [3]uint16(h.gaps[:3])}
 	plan.estimate(p.settings.Table, h, elapsed)
 	plan.keep = r.hazard >= r.need
-	if !plan.keep && elapsed <= guardMinutes && h.score.behind(p.settings.Behind) {
+	if !plan.keep && !c.Further && elapsed <= guardMinutes && h.score.behind(p.settings.Behind) {
 		plan.keep, r.rule = true, ruleBehind
 	}
 	if plan.keep {
@@ -238,13 +238,16 @@ func (s *score) settle(came bool) {
 }
 
 // request settles what was promised of the minute of a request, which came some minutes after the one before.
-func (s *score) request(minute, gap uint32) {
-	kept := s.pending.keep && s.pending.minute == minute
+// A promise of a later minute is not broken by it, but no longer meant.
+func (s *score) request(minute, gap uint32, loaded bool) {
+	if s.pending.minute > minute {
+		s.pending = judged{}
+	}
 	s.settle(s.pending.minute == minute)
 	s.gain *= scoreDecay
 	s.cold *= scoreDecay
 	s.fixed *= scoreDecay
-	if !kept {
+	if !loaded {
 		s.cold++
 	}
 	if gap > guardMinutes {

@@ -170,3 +170,34 @@ func TestDistrust(t *testing.T) {
 		t.Errorf("before anything is known: %s", plan.Reason)
 	}
 }
+
+// A request in a minute for which no plan was made, because the one before was asked for later, is as cold as it was: it
+// neither counts as cold when the function was loaded, nor breaks the promise of the minute after (R40).
+func TestPromiseOfALaterMinute(t *testing.T) {
+	h := everyMinutes(1, 5)
+	h.score = score{gain: 1, pending: judged{minute: minuteOf(at(2)), learned: 0.9, own: 0.1, keep: true}}
+	h.ArrivedTo(at(1), true)
+	if h.score.cold != 0 || h.score.gain != scoreDecay || h.score.pending != (judged{}) {
+		t.Errorf("loaded: %+v", h.score)
+	}
+	h.ArrivedTo(at(2), false)
+	if h.score.cold != 1 {
+		t.Errorf("not loaded: %+v", h.score)
+	}
+}
+
+// The bound on cold starts is the first container's: a further one is kept for its worth alone (R40).
+func TestFurtherContainersAreNotGuarded(t *testing.T) {
+	p := NewLearned(Settings{})
+	h := everyMinutes(9, 4)
+	h.score.cold = 50
+	now := at(1)
+	c := Cost{MemoryMiB: 8192, Start: time.Millisecond}
+	if plan := p.Plan(h, now, c); !plan.keep {
+		t.Errorf("the first: %+v", plan)
+	}
+	c.Further = true
+	if plan := p.Plan(h, now, c); plan.keep {
+		t.Errorf("a further one: %+v", plan)
+	}
+}

@@ -23,6 +23,8 @@ type Cost struct {
 	MemoryMiB int
 	// Start is how much longer a request waits when nothing is kept. Zero: as long as TypicalStart.
 	Start time.Duration
+	// Further says that it is not the container that the function needs first: it may be as cold as it is worth.
+	Further bool
 	// Since is when the container became idle; zero: now. Only Fixed asks.
 	Since time.Time
 }

@@ -1,7 +1,7 @@
 package policy
 
 import (
-	"math"
+	"strconv"
 	"time"
 
 	"kiln/internal/retention"
@@ -112,6 +112,9 @@ func (k *kilns) Next(at time.Duration) (Span, time.Duration) {
 
 // rounded gives a value to three figures.
 func rounded(v float64) float64 {
-	unit := math.Pow(10, math.Floor(math.Log10(v))-2)
-	return math.Round(v/unit) * unit
+	short, err := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 3, 64), 64)
+	if err != nil {
+		return v
+	}
+	return short
 }
