@@ -212,3 +212,52 @@ func (a *Account) EndInstances(account string) {
 		}
 	}
 }
+
+// Pool is a pool as the operations API counts it.
+type Pool struct {
+	ID        string `json:"id"`
+	Fleet     string `json:"fleet"`
+	Pool      string `json:"pool"`
+	Runtime   string `json:"runtime"`
+	Target    int    `json:"target"`
+	Instances int    `json:"instances"`
+	Booting   int    `json:"booting"`
+	Demand    struct {
+		Surge  bool   `json:"surge"`
+		Reason string `json:"reason"`
+	} `json:"demand"`
+}
+
+// Pools lists the pools this account may see.
+func (a *Account) Pools(filters ...string) []Pool {
+	a.tb.Helper()
+	return must[Pool](a, "pools", filters)
+}
+
+// WarmingPool is the low-volume fleet's warming pool of a language in the smallest shape there is one of.
+func (a *Account) WarmingPool(language string) Pool {
+	a.tb.Helper()
+	for _, p := range a.Pools("pool=warming", "fleet=low-volume") {
+		if strings.HasPrefix(p.Runtime, language) {
+			return p
+		}
+	}
+	a.tb.Fatalf("no warming pool of %s is listed", language)
+	return Pool{}
+}
+
+// Rate is how often something is asked for, as the operations API lists it.
+type Rate struct {
+	Scope         string  `json:"scope"`
+	Fleet         string  `json:"fleet"`
+	Configuration string  `json:"configuration"`
+	Account       string  `json:"account"`
+	Function      string  `json:"function"`
+	Minute        float64 `json:"perSecond"`
+}
+
+// Rates lists the rates this account may see.
+func (a *Account) Rates(filters ...string) []Rate {
+	a.tb.Helper()
+	return must[Rate](a, "rates", filters)
+}

@@ -16,7 +16,7 @@ import (
 var shared = kilntest.Shared{Options: kilntest.Options{Settings: map[string]string{
 	"instances.shapes":  `[{"memory":1024,"cpus":2},{"memory":3072,"cpus":3}]`,
 	"instances.max":     "48",
-	"warming.instances": "1",
+	"warming.instances": "1", "warming.maximum": "1", // tests compare the warming pool before and after
 }}}
 
 func TestMain(m *testing.M) { os.Exit(shared.Main(m)) }
