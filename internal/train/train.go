@@ -45,19 +45,19 @@ func (o Options) filled() Options {
 		}
 	}
 	if o.Trees == 0 {
-		o.Trees = 150
+		o.Trees = 200
 	}
 	if o.Leaves == 0 {
-		o.Leaves = 8
+		o.Leaves = 12
 	}
 	if o.Copies == 0 {
 		o.Copies = 2
 	}
-	def(&o.Rate, 0.1)
+	def(&o.Rate, 0.07)
 	def(&o.Lambda, 1)
 	def(&o.MinHess, 2)
 	def(&o.Rows, 0.5)
-	def(&o.Columns, 0.5)
+	def(&o.Columns, 0.3)
 	def(&o.Power, 0.5)
 	def(&o.Even, 0.5)
 	return o
