@@ -4,11 +4,16 @@
 # The version is what the build notes of the commit; without a readable repository there is none to note.
 VCS := $(shell git status >/dev/null 2>&1 && echo true || echo false)
 
-.PHONY: build demo stop test test-long check bench clean
+.PHONY: build runsc demo stop test test-long check bench clean
 
 build: ## bin/kiln, one static binary
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -buildvcs=$(VCS) -ldflags '-s -w' -o bin/ ./cmd/...
+
+runsc: bin/runsc ## bin/runsc, gVisor built from its module, for the driver gvisor
+bin/runsc: build/runsc/main.go build/runsc/go.mod
+	@mkdir -p bin
+	cd build/runsc && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o ../../bin/runsc .
 
 demo: ## real functions through real pools; leaves Kiln running
 	@scripts/demo.sh

@@ -266,6 +266,18 @@ func (g *Group) Path(controller string) string {
 	return g.paths[controller]
 }
 
+// Procs lists the files a process writes its id to in order to enter the cgroup by itself, so that all it starts is born
+// there: one for each hierarchy.
+func (g *Group) Procs() []string {
+	var files []string
+	for _, controller := range slices.Sorted(maps.Keys(g.paths)) {
+		if file := filepath.Join(g.paths[controller], "cgroup.procs"); !slices.Contains(files, file) {
+			files = append(files, file)
+		}
+	}
+	return files
+}
+
 // Name is the cgroup's path below each hierarchy's mount point, with a leading slash.
 func (g *Group) Name() string { return "/" + g.inner }
 

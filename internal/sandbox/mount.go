@@ -50,6 +50,26 @@ func BindReadOnly(dir, target string) error {
 	return nil
 }
 
+// MoveTo puts a detached mount at target, a folder of the node.
+func (d *Detached) MoveTo(target string) error {
+	if err := move(d, target); err != nil {
+		return kiln.Wrap(kiln.KindInternal, "sandbox: move mount", "cannot mount a disk", &os.PathError{Op: "move_mount", Path: target, Err: err})
+	}
+	return nil
+}
+
+// Share makes dir a mount of its own whose later mounts are seen wherever it was bound as a slave before.
+func Share(dir string) error {
+	err := unix.Mount(dir, dir, "", unix.MS_BIND, "")
+	if err == nil {
+		err = unix.Mount("", dir, "", unix.MS_SHARED, "")
+	}
+	if err != nil {
+		return kiln.Wrap(kiln.KindInternal, "sandbox: share", "cannot share a folder's mounts", &os.PathError{Op: "mount", Path: dir, Err: err})
+	}
+	return nil
+}
+
 // Put moves a detached mount to target as seen in the mount namespace of a process. Nothing on the way to target may be
 // a symbolic link. It takes a thread that ends afterwards, about 0.15 ms.
 func Put(d *Detached, into *Process, target string) error {

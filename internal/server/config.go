@@ -29,7 +29,7 @@ import (
 type Config struct {
 	Listen   string `key:"listen" default:"127.0.0.1:4566" unit:"host:port" meaning:"where the server listens; port 0 takes a free one"`
 	Data     string `key:"data" unit:"folder" meaning:"where everything is kept; empty means $XDG_DATA_HOME/kiln, or ~/.local/share/kiln"`
-	Driver   string `key:"driver" default:"auto" unit:"word" oneof:"auto container gvisor microvm process" meaning:"the boundary code runs behind; auto takes the strongest that works here, never process"`
+	Driver   string `key:"driver" default:"auto" unit:"word" oneof:"auto container gvisor microvm process" meaning:"the boundary code runs behind; auto takes container; a boundary that cannot be had here is refused at the start, never replaced by a weaker one"`
 	Runtimes string `key:"runtimes" default:"nearest" unit:"word" oneof:"nearest strict" meaning:"what to do when a function's exact interpreter is absent: run on the nearest of that language, or refuse"`
 	Region   string `key:"region" default:"us-east-1" unit:"name" meaning:"the region ARNs carry; requests signed for any region are let in"`
 

@@ -13,7 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln"
 	"kiln/internal/driver/container"
+	"kiln/internal/driver/gvisor"
 	"kiln/internal/images"
 	"kiln/internal/sandbox"
 )
@@ -78,13 +80,16 @@ func (p *page) doctorBoundary(ctx context.Context, cfg Config) bool {
 		p.finding(true, "driver", "process: isolates nothing and limits nothing; run only code you trust")
 		return true
 	case "auto", "container":
-		return p.doctorContainer(ctx)
+		return p.doctorDriver(ctx, "container", container.Probe)
+	case "gvisor":
+		return p.doctorDriver(ctx, "gvisor", gvisor.Probe)
 	}
-	p.finding(false, "driver", cfg.Driver+" is not served yet; use container, or process on a machine without root")
+	p.finding(false, "driver", cfg.Driver+" is not served yet; use container or gvisor, or process on a machine without root")
 	return false
 }
 
-func (p *page) doctorContainer(ctx context.Context) bool {
+// doctorDriver tries a driver that makes containers by making one.
+func (p *page) doctorDriver(ctx context.Context, name string, probe func(context.Context) (kiln.Capabilities, error)) bool {
 	switch {
 	case runtime.GOOS != "linux":
 		p.finding(false, "driver", "containers need Linux; "+trusted)
@@ -94,12 +99,12 @@ func (p *page) doctorContainer(ctx context.Context) bool {
 		return false
 	}
 	start := time.Now()
-	can, err := container.Probe(ctx)
+	can, err := probe(ctx)
 	if err != nil {
-		p.finding(false, "driver", fmt.Sprintf("container: %v; or %s", err, trusted))
+		p.finding(false, "driver", fmt.Sprintf("%s: %v; or %s", name, err, trusted))
 		return false
 	}
-	p.finding(true, "driver", fmt.Sprintf("container: one was made and taken away again, in %d ms", time.Since(start).Milliseconds()))
+	p.finding(true, "driver", fmt.Sprintf("%s: one was made and taken away again, in %d ms", name, time.Since(start).Milliseconds()))
 	for _, note := range can.Notes {
 		p.line("    %-15s %s", "", note)
 	}

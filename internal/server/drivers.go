@@ -6,6 +6,7 @@ import (
 
 	"kiln"
 	"kiln/internal/driver/container"
+	"kiln/internal/driver/gvisor"
 	"kiln/internal/driver/process"
 	"kiln/internal/node"
 )
@@ -22,13 +23,21 @@ type boundary struct {
 	close func(context.Context) error
 }
 
-// openDriver makes the driver the configuration asks for. auto takes the strongest that works here, and never one that
-// isolates nothing: weaker is only what was asked for by name.
+// openDriver makes the driver the configuration asks for. auto takes container, which every Linux can have; stronger, slower
+// ones and those that isolate nothing are only what was asked for by name.
 func openDriver(ctx context.Context, cfg *Config, dir *dataDir, hooks driverHooks, log *slog.Logger) (*boundary, error) {
 	switch cfg.Driver {
 	case "auto", "container":
 		d, err := container.New(ctx, container.Config{
 			Dir: dir.in("containers"), Exited: hooks.exited, Output: hooks.output, Logger: log.With("room", "container"),
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &boundary{d, d.Close}, nil
+	case "gvisor":
+		d, err := gvisor.New(ctx, gvisor.Config{
+			Dir: dir.in("sandboxes"), Exited: hooks.exited, Output: hooks.output, Logger: log.With("room", "gvisor"),
 		})
 		if err != nil {
 			return nil, err
@@ -44,5 +53,5 @@ func openDriver(ctx context.Context, cfg *Config, dir *dataDir, hooks driverHook
 		}
 		return &boundary{d, func(context.Context) error { return nil }}, nil
 	}
-	return nil, kiln.Errorf(kiln.KindUnsupported, "server: open driver", "the driver %s is not served yet; use container, or process on a machine without root", cfg.Driver)
+	return nil, kiln.Errorf(kiln.KindUnsupported, "server: open driver", "the driver %s is not served yet; use container or gvisor, or process on a machine without root", cfg.Driver)
 }

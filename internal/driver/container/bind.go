@@ -91,7 +91,7 @@ func (c *container) putCode(binding kiln.Binding) error {
 	if digest == "" {
 		return kiln.Errorf(kiln.KindInvalid, "container: mount code", "the binding names no package")
 	}
-	folder, err := c.instance.attach(digest, binding.CodeDir)
+	folder, err := c.instance.code.Attach(digest, binding.CodeDir)
 	if err != nil {
 		return err
 	}

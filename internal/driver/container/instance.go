@@ -11,6 +11,7 @@ import (
 
 	"kiln"
 	"kiln/internal/sandbox"
+	"kiln/internal/stage"
 )
 
 // instance is a cgroup with a shape and a code cache.
@@ -18,21 +19,14 @@ type instance struct {
 	spec  kiln.InstanceSpec
 	dir   string // on the stage
 	group *sandbox.Group
+	code  *stage.Cache
 
 	mu         sync.Mutex
 	gone       bool                            // guarded by mu; nothing more is let in
-	code       map[kiln.Digest]*attachment     // guarded by mu
 	containers map[kiln.ContainerID]*container // guarded by mu
-	mounting   sync.WaitGroup                  // mounts being made and taken away; none begins once gone is set
 
 	turn  chan struct{} // one word for the one who dismantles it
 	ended bool          // guarded by turn: nothing of it is left
-}
-
-// attachment is a package in the code cache, or on its way there.
-type attachment struct {
-	done chan struct{} // closed when it is mounted, or failed to be
-	err  error         // valid after done
 }
 
 // machineID is the file that says which instance a container is in.
@@ -45,8 +39,9 @@ func (d *Driver) CreateInstance(ctx context.Context, spec kiln.InstanceSpec) err
 	if err != nil {
 		return err
 	}
-	i := &instance{spec: spec, dir: d.stage.Instance(spec.ID), group: group,
-		code: map[kiln.Digest]*attachment{}, containers: map[kiln.ContainerID]*container{}, turn: make(chan struct{}, 1)}
+	dir := d.stage.Instance(spec.ID)
+	i := &instance{spec: spec, dir: dir, group: group, code: stage.NewCache(filepath.Join(dir, "code")),
+		containers: map[kiln.ContainerID]*container{}, turn: make(chan struct{}, 1)}
 	d.mu.Lock()
 	taken := d.instances[spec.ID] != nil
 	if !taken && !d.closed {
@@ -91,45 +86,8 @@ func (d *Driver) AttachPackage(_ context.Context, id kiln.InstanceID, digest kil
 	if i == nil {
 		return kiln.Errorf(kiln.KindNotFound, "container: attach package", "there is no instance %s", id)
 	}
-	_, err := i.attach(digest, dir)
+	_, err := i.code.Attach(digest, dir)
 	return err
-}
-
-// attach gives the folder of a package in the instance's code cache, mounting it on first use. A failed mount is told to
-// all who waited for it, and not remembered.
-func (i *instance) attach(digest kiln.Digest, dir string) (string, error) {
-	const op = "container: attach package"
-	if !filepath.IsLocal(string(digest)) || filepath.Base(string(digest)) != string(digest) {
-		return "", kiln.Errorf(kiln.KindInvalid, op, "%q is no digest", digest)
-	}
-	target := filepath.Join(i.dir, "code", string(digest))
-	i.mu.Lock()
-	if i.gone {
-		i.mu.Unlock()
-		return "", kiln.Errorf(kiln.KindNotFound, op, "instance %s is gone", i.spec.ID)
-	}
-	if a := i.code[digest]; a != nil {
-		i.mu.Unlock()
-		<-a.done
-		return target, a.err
-	}
-	a := &attachment{done: make(chan struct{})}
-	i.code[digest] = a
-	i.mounting.Add(1)
-	i.mu.Unlock()
-	defer i.mounting.Done()
-	if err := os.Mkdir(target, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		a.err = kiln.Wrap(kiln.KindInternal, op, "cannot make a folder in the code cache", err)
-	} else {
-		a.err = sandbox.BindReadOnly(dir, target)
-	}
-	if a.err != nil {
-		i.mu.Lock()
-		delete(i.code, digest)
-		i.mu.Unlock()
-	}
-	close(a.done)
-	return target, a.err
 }
 
 // DetachPackage unmounts a package from the instance's code cache.
@@ -138,25 +96,7 @@ func (d *Driver) DetachPackage(_ context.Context, id kiln.InstanceID, digest kil
 	if i == nil {
 		return nil
 	}
-	i.mu.Lock()
-	a := i.code[digest]
-	if a == nil || i.gone { // the end of the instance takes it away
-		i.mu.Unlock()
-		return nil
-	}
-	i.mounting.Add(1)
-	i.mu.Unlock()
-	defer i.mounting.Done()
-	<-a.done
-	target := filepath.Join(i.dir, "code", string(digest))
-	if err := sandbox.UnmountBelow(target); err != nil {
-		return err
-	}
-	i.mu.Lock()
-	delete(i.code, digest)
-	i.mu.Unlock()
-	_ = os.Remove(target) // empty; at the latest it goes with the instance
-	return nil
+	return i.code.Detach(digest)
 }
 
 // DeleteInstance ends the instance's containers and takes its cgroup, its mounts and its folder away. After an error it is
@@ -186,7 +126,7 @@ func (d *Driver) DeleteInstance(ctx context.Context, id kiln.InstanceID) error {
 
 // endInstance dismantles an instance into which nothing more is let. Each step may be repeated.
 func (d *Driver) endInstance(ctx context.Context, i *instance) error {
-	i.mounting.Wait()
+	i.code.Close()
 	i.mu.Lock()
 	var containers []*container
 	for _, c := range i.containers {
