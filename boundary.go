@@ -34,6 +34,9 @@ type Runtime struct {
 	Command []string
 	// Environment is what the process starts with, before it has a version.
 	Environment map[string]string
+	// Copies is true when a process of it that waits for its binding may be copied: what must differ between two copies, above
+	// all what their random numbers are drawn from, is made anew at the binding or later.
+	Copies bool
 	// BootstrapDir is the node's folder with our bootstraps, seen read-only at /var/runtime inside the container.
 	BootstrapDir string
 }

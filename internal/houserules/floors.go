@@ -45,7 +45,7 @@ var floors = []floor{
 	{12, "wiring: the only place that knows every concrete type", []string{"internal/server"}},
 	{binaries, "binaries", []string{"cmd/kiln", "cmd/kiln-agent"}},
 	{beside, "beside the house: simulator, traces, suites, generators, examples, scripts", []string{"internal/sim",
-		"internal/sim/*", "internal/trace", "internal/train", "internal/driver/drivertest", "internal/houserules", "internal/lambdaapi/*", "test/*", "examples/*", "scripts/*"}},
+		"internal/sim/*", "internal/trace", "internal/train", "internal/driver/drivertest", "internal/houserules", "internal/lambdaapi/*", "test/*", "examples/*", "scripts/*", "build/*"}},
 }
 
 // pureFloors are the highest and lowest floors whose packages decide and do nothing else.

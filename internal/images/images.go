@@ -144,6 +144,9 @@ func (f found) prepare(path, dir string) kiln.Runtime {
 		// -S leaves the host's site-packages out. Variables are heeded: a container made for one function may set them.
 		r.Name = "python3." + strconv.Itoa(f.minor)
 		r.Command = []string{path, "-S", "-s", "-B", "-X", "utf8", "/var/runtime/bootstrap.py"}
+		// The bootstrap imports nothing that draws random numbers; what does, seeds itself from the kernel at its import. Node.js
+		// has drawn the state of its generators from the kernel before its first line runs, and cannot be told to do so again.
+		r.Copies = true
 	case "nodejs":
 		r.Name = "nodejs" + strconv.Itoa(f.major)
 		r.Command = []string{path, "/var/runtime/bootstrap.js"}

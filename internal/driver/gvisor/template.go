@@ -27,7 +27,7 @@ func (d *Driver) templateDir() string { return filepath.Join(d.c.Dir, "templates
 // image gives the folder with the saved sandbox that a container may be continued from; empty when there is none. The first
 // to ask for a runtime has it saved, aside, and starts in the ordinary way meanwhile.
 func (d *Driver) image(spec kiln.ContainerSpec) string {
-	if spec.Runtime.Kind != kiln.RuntimeManaged || spec.Fresh != nil {
+	if spec.Runtime.Kind != kiln.RuntimeManaged || !spec.Runtime.Copies || spec.Fresh != nil {
 		return ""
 	}
 	d.mu.Lock()
