@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"kiln"
-	"kiln/internal/runtimeapi"
 	"kiln/internal/sandbox"
 	"kiln/internal/stage"
 )
@@ -30,9 +29,10 @@ func (d *Driver) BindContainer(ctx context.Context, id kiln.ContainerID, binding
 	if err := d.equip(ctx, c, binding); err != nil {
 		return kiln.InitResult{}, err
 	}
+	slots := 1
 	if v := binding.Version; v != nil && v.Slots() > 1 {
-		c.session.SetSlots(v.Slots())
-		c.shares = new(runtimeapi.Shares)
+		slots = v.Slots()
+		c.session.SetSlots(slots)
 	}
 	environment := maps.Clone(binding.Environment)
 	if environment == nil {
@@ -56,7 +56,7 @@ func (d *Driver) BindContainer(ctx context.Context, id kiln.ContainerID, binding
 	if err := c.group.Set(sandbox.Limits{MilliCPUs: binding.Amounts.MilliCPUs}); err != nil {
 		return result, err
 	}
-	c.used = c.meter.Read()
+	c.turns.Begin(slots)
 	return result, nil
 }
 

@@ -42,9 +42,7 @@ type container struct {
 	network  *sandbox.Network
 	group    *sandbox.Group
 	meter    *sandbox.Meter
-	used     kiln.Usage         // when it last became idle; of BindContainer and Execute, which come one at a time
-	shares   *runtimeapi.Shares // instead of used, where several executions run at once; set by BindContainer
-	reading  sync.Mutex         // keeps readings of the meter apart, where there are shares
+	turns    stage.Turns // begun by BindContainer
 	process  *sandbox.Process
 	output   *stage.Output
 	stdin    *os.File // the stub's script goes here; nil for managed runtimes
@@ -209,6 +207,7 @@ func (d *Driver) launchIn(ctx context.Context, c *container) error {
 	}
 	defer outWrite.Close()
 	c.output = out
+	c.turns = stage.Turns{Session: c.session, Output: out, Meter: c.meter}
 	c.tasks.Go(out.Run)
 	in, inWrite, err := os.Pipe()
 	if err != nil {

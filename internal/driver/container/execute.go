@@ -7,6 +7,7 @@ import (
 
 	"kiln"
 	"kiln/internal/sandbox"
+	"kiln/internal/stage"
 )
 
 // Execute hands the event to a container and blocks until its answer. What the container wrote before its answer has
@@ -14,33 +15,14 @@ import (
 func (d *Driver) Execute(ctx context.Context, id kiln.ContainerID, delivery *kiln.Delivery) kiln.Answer {
 	c := d.container(id)
 	if c == nil || !c.live.Load() {
-		return kiln.Answer{Lost: true, Undelivered: true, Failure: &kiln.Failure{Outcome: kiln.OutcomeFailed, Type: "Sandbox.Failure",
-			Payload: []byte(`{"errorType":"Sandbox.Failure","errorMessage":"The container is gone"}`)}}
+		return stage.Gone()
 	}
-	var answer kiln.Answer
-	if c.shares != nil {
-		before := c.shares.Begin(c.read())
-		answer = c.session.Execute(ctx, delivery)
-		c.output.Drain()
-		answer.Before, answer.Usage = before, c.shares.End(c.read())
-	} else {
-		answer = c.session.Execute(ctx, delivery)
-		c.output.Drain()
-		answer.Before, c.used = c.used, c.meter.Read()
-		answer.Usage = c.used
-	}
+	answer := c.turns.Execute(ctx, delivery)
 	if answer.Failure != nil {
 		answer.Usage.OutOfMemory = c.group.OutOfMemory()
 		answer.Lost = answer.Lost || c.exhausted()
 	}
 	return answer
-}
-
-// read gives what the container has used, from any of several goroutines: the kernel's counters, which do not wait.
-func (c *container) read() kiln.Usage {
-	c.reading.Lock()
-	defer c.reading.Unlock()
-	return c.meter.Read()
 }
 
 // exhausted reports whether a function used up what its container has of processes or of disk, so that the next execution

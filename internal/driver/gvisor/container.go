@@ -52,7 +52,7 @@ type container struct {
 	firstUID uint32
 	group    *sandbox.Group
 	meter    *sandbox.Meter
-	used     kiln.Usage // when it last became idle; of BindContainer and Execute, which come one at a time
+	turns    stage.Turns // begun by BindContainer
 	process  *sandbox.Process
 	output   *stage.Output
 	stdin    *os.File // the stub's script goes here; nil for managed runtimes
@@ -219,6 +219,7 @@ func (d *Driver) launchIn(ctx context.Context, c *container, image string) error
 	}
 	defer outWrite.Close()
 	c.output = out
+	c.turns = stage.Turns{Session: c.session, Output: out, Meter: c.meter}
 	c.tasks.Go(out.Run)
 	in, inWrite, err := os.Pipe()
 	if err != nil {

@@ -14,7 +14,16 @@ import (
 	"github.com/opencontainers/cgroups"
 
 	"kiln/internal/driver/drivertest"
+	"kiln/internal/node"
 	"kiln/internal/sandbox"
+)
+
+// The driver keeps node's contract, which it does not import.
+var (
+	_ node.Driver   = (*Driver)(nil)
+	_ node.Resizer  = (*Driver)(nil)
+	_ node.Detacher = (*Driver)(nil)
+	_ node.Pauser   = (*Driver)(nil)
 )
 
 // TestMain gives the tests a mount namespace of their own, as the server has.

@@ -2,7 +2,8 @@
 
 // Package gvisor is the driver that runs functions behind gVisor's kernel: an instance is a cgroup with a shape, and each
 // container is a sandbox of its own (runsc) inside it, with a kernel of its own in user space, so that memory limits,
-// processes and the loopback are each container's alone. It implements node.Driver and node.Resizer.
+// processes and the loopback are each container's alone. It implements node.Driver, node.Resizer, node.Detacher
+// and node.Pauser.
 //
 // Inside each sandbox kiln-agent is the first process. It serves the Runtime API's address and carries it over a Unix socket
 // to the node (package agent); the sandbox has no other way out: no network, no file but what is mounted. A managed runtime
@@ -190,7 +191,7 @@ func (d *Driver) sweep(ctx context.Context) error {
 
 // Capabilities says what this driver can do here.
 func (d *Driver) Capabilities() kiln.Capabilities {
-	return kiln.Capabilities{Name: "gvisor", Isolated: true, Limits: true, Resize: true, Notes: d.notes}
+	return kiln.Capabilities{Name: "gvisor", Isolated: true, Limits: true, Resize: true, Pause: d.tree.CanFreeze(), Notes: d.notes}
 }
 
 // describe notes for the operator what is weaker here than elsewhere.

@@ -137,6 +137,7 @@ func (d *Driver) endInstance(ctx context.Context, i *instance) error {
 		containers = append(containers, c)
 	}
 	i.mu.Unlock()
+	_ = i.group.Thaw() // what is frozen does not end
 	errs := make([]error, len(containers))
 	var ending sync.WaitGroup
 	for n, c := range containers {
