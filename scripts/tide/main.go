@@ -41,7 +41,7 @@ type phase struct {
 }
 
 // tide rises and falls.
-var tide = []phase{{1, 6 * time.Second}, {5, 9 * time.Second}, {14, 12 * time.Second}, {3, 12 * time.Second}, {0, 18 * time.Second}}
+var tide = []phase{{1, 6 * time.Second}, {5, 9 * time.Second}, {14, 12 * time.Second}, {5, 12 * time.Second}, {0, 18 * time.Second}}
 
 // due is how many calls are to have been made after a while, and whether the tide is over.
 func due(phases []phase, after time.Duration) (calls int, over bool) {
