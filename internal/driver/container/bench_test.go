@@ -96,3 +96,32 @@ func BenchmarkExecute(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkPaused tells what an execution takes in a container that runs, and in one that is paused and resumed for it, and
+// what of that is the resuming.
+func BenchmarkPaused(b *testing.B) {
+	for _, paused := range []bool{false, true} {
+		b.Run(map[bool]string{false: "running", true: "paused"}[paused], func(b *testing.B) {
+			h := newHarness(b, b.TempDir())
+			id := h.running(b, h.newInstance(b).ID, binding(packageDir(b)))
+			var resumed time.Duration
+			for b.Loop() {
+				if paused {
+					b.StopTimer()
+					if err := h.Pause(b.Context(), id); err != nil {
+						b.Fatal(err)
+					}
+					waitFor(b, "the pause", func() bool { return h.container(id).group.Fault() == "frozen" })
+					b.StartTimer()
+					at := time.Now()
+					if err := h.Resume(b.Context(), id); err != nil {
+						b.Fatal(err)
+					}
+					resumed += time.Since(at)
+				}
+				do[int](b, h, id, "count")
+			}
+			b.ReportMetric(float64(resumed.Microseconds())/float64(b.N), "resume-µs")
+		})
+	}
+}
