@@ -147,6 +147,28 @@ func TestSurplusGoes(t *testing.T) {
 	}
 }
 
+// A function that was cold too often for a policy that would not keep it is kept all the same, but one container of it.
+func TestOneIsKeptWhateverItCosts(t *testing.T) {
+	w := newWorld(t, learning(0.5))
+	for range 8 {
+		w.once("a", "one")
+		w.waits(5 * time.Minute)
+	}
+	var all []*Request
+	for range 4 {
+		all = append(all, w.request("a", "one", 128))
+		w.pass(time.Second) // in which no execution ends
+		w.settle()
+	}
+	for _, r := range all {
+		w.end(r, false)
+	}
+	w.waits(4 * time.Minute)
+	if n := w.warm("a", "one"); n != 1 {
+		t.Errorf("%d containers are kept", n)
+	}
+}
+
 // An idle container is kept no longer than retention.container by the policy learned, and just as long by fixed. R41
 func TestRetentionIsBounded(t *testing.T) {
 	for _, learned := range []bool{false, true} {
