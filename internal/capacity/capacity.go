@@ -121,6 +121,7 @@ type Demand struct {
 	demand        demand
 	season        season
 	since         time.Time // the first request or take
+	elsewhere     Elsewhere // what other managers serve of the driver and runtime
 
 	target   int
 	reason   string
@@ -250,6 +251,29 @@ func (d *Demand) known(now time.Time) int {
 	return peak
 }
 
+// Elsewhere is what other managers of the same machine serve of a configuration: requests a second over the last minute,
+// and those expected now.
+type Elsewhere struct {
+	Configuration kiln.Configuration `json:"configuration"`
+	Rate          float64            `json:"rate"`
+	Expected      float64            `json:"expected"`
+}
+
+// Elsewhere takes over what is served elsewhere from now on. It counts to the threshold condition of every configuration of
+// the same driver and runtime: code that became frequent is served by another fleet, in other shapes, and its requests are
+// requests all the same.
+func (w *Warming) Elsewhere(list []Elsewhere) {
+	for _, d := range w.order {
+		d.elsewhere = Elsewhere{}
+		for _, e := range list {
+			if e.Configuration.Driver == d.Configuration.Driver && e.Configuration.Runtime == d.Configuration.Runtime {
+				d.elsewhere.Rate += e.Rate
+				d.elsewhere.Expected += e.Expected
+			}
+		}
+	}
+}
+
 // Requested counts a request that this configuration serves.
 func (d *Demand) Requested(now time.Time) {
 	d.requests.add(now)
@@ -280,8 +304,9 @@ func (d *Demand) Took(now time.Time) (add Added, cause string) {
 
 // surge compares the rate of the last minute with what is expected.
 func (d *Demand) surge(now time.Time) (rate, expected float64, surging bool) {
-	rate = d.requests.seconds.Rate(now, RateMinute)
+	rate = d.requests.seconds.Rate(now, RateMinute) + d.elsewhere.Rate
 	expected, _ = d.expected(now)
+	expected += d.elsewhere.Expected
 	return rate, expected, rate > d.warming.config.Threshold*max(expected, rateFloor)
 }
 
@@ -391,8 +416,8 @@ func (d *Demand) State(now time.Time) State {
 		Configuration: d.Configuration, Bounds: d.bounds, Target: d.target, Reason: d.reason, Requests: d.requests.rates(now),
 		Takes: d.takes.rates(now), Refill: d.demand.refill, Added: d.added,
 	}
-	_, s.Expected, s.Surging = d.surge(now)
-	_, s.Basis = d.expected(now)
+	_, _, s.Surging = d.surge(now)
+	s.Expected, s.Basis = d.expected(now)
 	s.Forecast = d.demand.rate(d.warming.Period())
 	return s
 }

@@ -97,7 +97,7 @@ func TestMissingAndFailing(t *testing.T) {
 }
 
 // A taken instance adds the first number while requests come as expected, the second while they come more often than the
-// threshold condition allows, and the first again afterwards. // R61
+// threshold condition allows, and the first again afterwards; what other managers serve of the runtime counts. // R61
 func TestSurge(t *testing.T) {
 	b := newBench(Bounds{Minimum: 1, Maximum: 20}, Config{First: 1, Second: 4})
 	added := func(want Added) {
@@ -127,6 +127,11 @@ func TestSurge(t *testing.T) {
 	added(Added{Second: 4})
 	at(20, 2*time.Minute)
 	added(Added{First: 1})
+	b.w.Elsewhere([]Elsewhere{{Configuration: python, Rate: 50, Expected: 5}})
+	added(Added{Second: 4})
+	b.w.Elsewhere([]Elsewhere{{Configuration: python, Rate: 50, Expected: 50}, {Configuration: kiln.Configuration{Runtime: "node"}, Rate: 900}})
+	added(Added{First: 1})
+	b.w.Elsewhere(nil)
 	b.w.Set(python, Bounds{Pinned: true, Target: 5})
 	if add, _ := b.d.Took(b.now); add != (Added{}) || b.d.Target() != 5 || b.d.Most() != 5 {
 		t.Errorf("pinned: %+v added, target %d of at most %d", add, b.d.Target(), b.d.Most())

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/capacity"
 )
 
 // EventKind says what happened.
@@ -28,6 +29,7 @@ const (
 	Promised                        // Request (its first part), Count: so many containers are provisioned for its version
 	Recalled                        // Request (its first part), At: there was such a request before
 	Changed                         // Settings
+	Elsewhere                       // Elsewhere: what other managers of the machine serve
 	Tick                            // a time asked for with Wake has come
 	Refusing                        // Cause: take no new requests, told why, and boot nothing for the pools
 	Halted                          // Cause: the same until Resumed, and those that wait are refused
@@ -52,6 +54,7 @@ type Event struct {
 	Package   kiln.Digest
 	Version   kiln.VersionID
 	Settings  *Settings
+	Elsewhere []capacity.Elsewhere
 	Pauses    uint64
 	Count     int
 	At        time.Time

@@ -181,6 +181,8 @@ func (m *Manager) Step(now time.Time, e Event) []Action {
 		m.capacity.Tick(now)
 		m.reconsider(now)
 		m.refill(now)
+	case Elsewhere:
+		m.capacity.Elsewhere(e.Elsewhere)
 	case Tick:
 		m.tick(now)
 	case Refusing:

@@ -1,10 +1,12 @@
 package pool
 
 import (
+	"context"
 	"time"
 
 	"kiln"
 	"kiln/internal/capacity"
+	"kiln/internal/manager"
 )
 
 // Demand is what a warming pool's target follows, as operations shows it.
@@ -67,6 +69,55 @@ func demandOf(s *capacity.State) *Demand {
 		Forecast: s.Forecast, RefillMillis: float64(s.Refill) / float64(time.Millisecond),
 		Minimum: s.Bounds.Minimum, Maximum: max(s.Bounds.Minimum, s.Bounds.Maximum), Pinned: s.Bounds.Pinned,
 		Reason: s.Reason, Added: Added(s.Added),
+	}
+}
+
+// shareEvery is the time between two tellings of what other fleets serve.
+const shareEvery = time.Second
+
+// share tells each of the operator's fleets what the others serve, while that is anything, until ctx ends.
+func (p *Pool) share(ctx context.Context) {
+	ticker := time.NewTicker(shareEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		p.shareOnce()
+	}
+}
+
+func (p *Pool) shareOnce() {
+	var fleets []*fleet
+	for _, f := range p.all() {
+		if f.id.Account == "" {
+			fleets = append(fleets, f)
+		}
+	}
+	if len(fleets) < 2 {
+		return
+	}
+	served := make([][]capacity.Elsewhere, len(fleets))
+	for i, f := range fleets {
+		for _, d := range f.tally().demands {
+			if d.Requests.Minute > 0 || d.Expected > 0 {
+				served[i] = append(served[i], capacity.Elsewhere{Configuration: d.Configuration, Rate: d.Requests.Minute, Expected: d.Expected})
+			}
+		}
+	}
+	for i, f := range fleets {
+		var elsewhere []capacity.Elsewhere
+		for j := range fleets {
+			if j != i {
+				elsewhere = append(elsewhere, served[j]...)
+			}
+		}
+		if len(elsewhere) > 0 || f.told {
+			f.step(manager.Event{Kind: manager.Elsewhere, Elsewhere: elsewhere})
+		}
+		f.told = len(elsewhere) > 0
 	}
 }
 

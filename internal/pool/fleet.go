@@ -37,6 +37,7 @@ type fleet struct {
 	kick    chan struct{} // one word when queue or wake changed; capacity 1
 	deletes chan struct{} // one word for each deletion running
 
+	told bool // of what other fleets serve, by share alone
 	// turning is held while the operator's knobs are turned, their writing included: one after the other. Before mu.
 	turning sync.Mutex
 

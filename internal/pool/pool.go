@@ -137,6 +137,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	defer wg.Wait()
 	wg.Go(func() { p.watch(ctx) })
 	wg.Go(func() { p.keepLearned(ctx) })
+	wg.Go(func() { p.share(ctx) })
 	return p.runFleets(ctx)
 }
 

@@ -206,3 +206,35 @@ func TestKnobs(t *testing.T) {
 		b.stop()
 	})
 }
+
+// Requests that another of the operator's fleets serves count to the threshold condition: code that became frequent leaves
+// the fleet where new code takes its instances. // R61
+func TestRatesOfOtherFleetsCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newLoggedBench(t, nil, fake.Config{}, followed, func(c *Config) {
+			other := c.Fleets[0]
+			other.Name = kiln.FleetHighVolume
+			c.Fleets = append(c.Fleets, other)
+			c.Route = func(n Need) FleetID {
+				if n.Version.Function == "frequent" {
+					return FleetID{Name: kiln.FleetHighVolume}
+				}
+				return FleetID{Name: kiln.FleetLowVolume}
+			}
+		})
+		defer b.stop()
+		<-b.pool.Ready()
+		surges := func() bool { return b.warmingPool().Demand.Surge }
+		for range 300 {
+			b.invoke(b.version("a", "frequent"))
+			time.Sleep(100 * time.Millisecond)
+		}
+		if !surges() {
+			t.Error("ten requests a second in the other fleet are no surge in this one")
+		}
+		time.Sleep(2 * time.Minute)
+		if surges() {
+			t.Error("still a surge two minutes after the last request")
+		}
+	})
+}
