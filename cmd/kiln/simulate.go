@@ -17,6 +17,8 @@ import (
 
 func (a *app) simulateCommand() *cobra.Command {
 	o := sim.Options{}
+	var svg string
+	var faults map[string]string
 	c := &cobra.Command{
 		Use:   "simulate FILE",
 		Short: "Run recorded requests against capacity policies and count cold starts and idle memory",
@@ -40,9 +42,18 @@ func (a *app) simulateCommand() *cobra.Command {
 				return err
 			}
 			o.Trace = t
+			if o.Faults, err = sim.ParseFaults(faults); err != nil {
+				return err
+			}
 			results, err := sim.Run(c.Context(), o)
 			if err != nil {
 				return err
+			}
+			if svg != "" {
+				title := fmt.Sprintf("%s, %s mode, seed %d", t.Name, o.Mode, o.Seed)
+				if err := os.WriteFile(svg, sim.SVG(title, results), 0o644); err != nil {
+					return err
+				}
 			}
 			if a.json {
 				return a.printJSON(results)
@@ -56,6 +67,9 @@ func (a *app) simulateCommand() *cobra.Command {
 	flags.BoolVar(&o.Frontier, "frontier", false, "each policy at its operating points, from little idle memory to much")
 	flags.BoolVar(&o.Shift, "shift", false, "turn each copy of a function that stands for several by a time of its own")
 	flags.IntVar(&o.Folds, "folds", 0, "fit kiln's own policy in so many parts, each function scored by the one that was not shown it; 0 for the shipped one")
+	flags.IntVar(&o.Instances, "instances", 0, "how many instances there is room for, in mode system; 0 for as many as are wanted")
+	flags.StringToStringVar(&faults, "faults", nil, "what goes wrong in mode system: boot=0.1,slow=0.2,slow-by=5s,lost-node=1h and the like")
+	flags.StringVar(&svg, "svg", "", "a file to draw the frontier into: cold starts against idle memory")
 	flags.Uint64Var(&o.Seed, "seed", 1, "what all chance comes from")
 	return c
 }

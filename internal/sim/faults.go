@@ -1,7 +1,10 @@
 package sim
 
 import (
+	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"kiln"
@@ -27,6 +30,37 @@ type Faults struct {
 
 	check func() error // after every step, when set
 }
+
+// ParseFaults reads what goes wrong from words and values, as kiln simulate takes them: chances for boot, prepare, bind, init,
+// pause, delete, crash and slow, times for slow-by, lost-node and lost-instance. KindInvalid for any other.
+func ParseFaults(given map[string]string) (Faults, error) {
+	f := Faults{SlowBy: slowUsual}
+	chances := map[string]*float64{"boot": &f.Boot, "prepare": &f.Prepare, "bind": &f.Bind, "init": &f.Init, "pause": &f.Pause,
+		"delete": &f.Delete, "crash": &f.Crash, "slow": &f.Slow}
+	times := map[string]*time.Duration{"slow-by": &f.SlowBy, "lost-node": &f.LostNode, "lost-instance": &f.LostInstance}
+	for word, text := range given {
+		chance, err := strconv.ParseFloat(text, 64)
+		took, wrong := time.ParseDuration(text)
+		switch {
+		case chances[word] != nil && err == nil && chance >= 0 && chance <= maxChance:
+			*chances[word] = chance
+		case times[word] != nil && wrong == nil && took > 0:
+			*times[word] = took
+		default:
+			words := slices.Concat(slices.Sorted(maps.Keys(chances)), slices.Sorted(maps.Keys(times)))
+			return f, kiln.Errorf(kiln.KindInvalid, "sim: read faults", "%s=%s is no fault: give one of %s, with a chance up to %g or a time like 1h.",
+				word, text, strings.Join(words, " "), maxChance)
+		}
+	}
+	return f, nil
+}
+
+const (
+	// slowUsual is by how much a slow store is slow at most, unless told.
+	slowUsual = 5 * time.Second
+	// maxChance is the greatest chance of a fault: nothing would ever succeed otherwise.
+	maxChance = 0.9
+)
 
 // hits draws whether something happens. Nothing is drawn for what never does.
 func (f *Faults) hits(w *world, chance float64) bool {

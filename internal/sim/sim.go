@@ -34,6 +34,7 @@ type Options struct {
 	Shift    bool // the copies of functions of weight over 1 are turned, each by a time of its own
 	// Instances is how many instances the nodes have room for, in system mode; 0 for as many as are wanted.
 	Instances int
+	Faults    Faults
 	Folds     int // Kiln's own policy is fitted without the fold that is scored; 0: the shipped one is taken
 }
 

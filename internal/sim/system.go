@@ -209,7 +209,7 @@ func (o *Options) runSystem(ctx context.Context, p policy.Policy, base *meter) (
 		}
 		config.Table = ours.Table(0)
 	}
-	s := newSystem(o.Trace, o.Seed, config, Faults{})
+	s := newSystem(o.Trace, o.Seed, config, o.Faults)
 	govern(s, p, base)
 	if err := s.play(ctx); err != nil {
 		return nil, err
@@ -224,7 +224,7 @@ func (o *Options) runCrossed(ctx context.Context, p policy.Kiln, config manager.
 	tables, of := p.Tables()
 	for fold, table := range tables {
 		config.Table = table
-		s := newSystem(o.Trace, o.Seed, config, Faults{})
+		s := newSystem(o.Trace, o.Seed, config, o.Faults)
 		s.meter.counts = func(f *function) bool { return of[f.index] == fold }
 		if err := s.play(ctx); err != nil {
 			return nil, err
