@@ -150,8 +150,8 @@ func (h *History) notable(from, to uint32) uint32 {
 }
 
 // The own gaps' hazard: the share of the gaps that lasted this long which ended in this minute, drawn towards that of all
-// functions. Half of a gap counts over a minute to each side, since most that are regular are so to the minute, half over
-// a part of it.
+// functions. A gap counts in its own minute alone, over one to each side, or over a part of it to each side, as much as
+// gaps were like the ones before them: a job that comes once a day to the minute is known for it after a few days.
 const (
 	gapDecay    = 0.97 // how much less each older gap counts
 	priorWeight = 1.5  // gaps that all functions' hazard counts for
@@ -163,17 +163,37 @@ func kernel(gap uint32) uint32 { return (3*gap + 50) / 100 }
 
 // ownHazard is the probability of a request in the minute that is elapsed minutes after the last, by the own gaps alone.
 func (h *History) ownHazard(elapsed uint32) float64 {
-	t := int(elapsed)
-	hits, risk, weight := 0.0, 0.0, 1.0
-	for _, gap := range h.gaps[:h.known()] {
-		g, wide := int(gap), int(kernel(uint32(gap)))
-		if g+wide >= t || g+1 >= t {
-			risk += weight * (over(g-1, g+1, t) + over(g-wide, g+wide, t)) / 2
-			hits += weight * (in(g-1, g+1, t) + in(g-wide, g+wide, t)) / 2
+	t, n := int(elapsed), h.known()
+	var hits, risk, like [3]float64 // in the minute, near it, about it
+	weight, later, before := 1.0, 0.0, -gapMax
+	for _, gap := range h.gaps[:n] {
+		g := int(gap)
+		switch about := max(1, int(kernel(uint32(gap)))); {
+		case g-about > t:
+			later += weight
+		case g+about >= t:
+			for i, wide := range [3]int{0, 1, about} {
+				risk[i] += weight * over(g-wide, g+wide, t)
+				hits[i] += weight * in(g-wide, g+wide, t)
+			}
 		}
+		switch d := max(g-before, before-g); {
+		case d == 0:
+			like[0]++
+		case d == 1:
+			like[1]++
+		}
+		before = g
 		weight *= gapDecay
 	}
-	return min(1, (hits+priorWeight*priorHazard/float64(t+1))/(risk+priorWeight))
+	exact, near := like[0]/float64(n+1), like[1]/float64(n+1)
+	shares := [3]float64{exact, near + (1-exact-near)/2, (1 - exact - near) / 2}
+	hit, at := priorWeight*priorHazard/float64(t+1), priorWeight+later
+	for i, share := range shares {
+		hit += share * hits[i]
+		at += share * risk[i]
+	}
+	return min(1, hit/at)
 }
 
 // over is the part of the minutes from one to another, both included, that are not before t; in is what t is of them.

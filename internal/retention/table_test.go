@@ -28,6 +28,27 @@ func TestShipped(t *testing.T) {
 
 var everyMinutes20 = everyMinutes(20, 30)
 
+// A job that comes once a day is loaded in its minute after some days, although no trace that was learned from is longer than
+// one, and hardly in others (R40 R63).
+func TestDaily(t *testing.T) {
+	table, err := Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := NewLearned(Settings{Table: table})
+	const day = 24 * 60
+	kept := loaded(p, everyMinutes(day, 8), Cost{MemoryMiB: 512}, day+60)
+	n := 0
+	for _, k := range kept[30:] {
+		if k {
+			n++
+		}
+	}
+	if !kept[day] || n > 5 {
+		t.Errorf("loaded in its minute: %v; in %d minutes of the day", kept[day], n)
+	}
+}
+
 // Trees are walked as they were made: to the left up to the edge (R40).
 func TestTable(t *testing.T) {
 	table := NewTable(0)
