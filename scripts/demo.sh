@@ -138,8 +138,9 @@ title "A minute in which load rises and falls, and the pools follow"
 	sleep 26
 	bin/kiln top --once
 ) >.kiln/top 2>&1 &
+top=$!
 .kiln/tide -function pulse || fail "calling pulse failed"
-wait
+wait "$top" # and not for the server
 
 title "What kiln top showed at the height; without --once it goes on"
 cat .kiln/top
