@@ -126,6 +126,7 @@ type MemoryRecord struct {
 // Times are an execution's instants. Each is zero when that point was never reached.
 type Times struct {
 	Received  Time `json:"received"`  // the request's last byte was read
+	Resolved  Time `json:"resolved"`  // its function was found and the request counted to its usage; no two of a function's are equal
 	Admitted  Time `json:"admitted"`  // authenticated, resolved, within its limits
 	Acquired  Time `json:"acquired"`  // a container is held
 	CodeStart Time `json:"codeStart"` // the event was handed to the code
@@ -161,6 +162,8 @@ const (
 	EventCodeFetch          EventKind = "code.fetch"
 	EventCodeAttach         EventKind = "code.attach"
 	EventCodeDetach         EventKind = "code.detach"
+	// EventFleetChange: another fleet serves a function from now on; the cause has how often it was asked for.
+	EventFleetChange EventKind = "fleet.change"
 	// EventStartBreach: an execution's code started later than the bound of its acquisition path; the cause has the stages.
 	EventStartBreach EventKind = "start.breach"
 )

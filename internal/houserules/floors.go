@@ -34,7 +34,7 @@ var floors = []floor{
 	{5, "materials: what boundaries are made of; implements node's driver interface without importing it",
 		[]string{"internal/driver/*"}},
 	{6, "keeping: what survives a restart", []string{"internal/registry", "internal/identity", "internal/code",
-		"internal/images", "internal/buckets", "internal/shared", "internal/ledger", "internal/backup"}},
+		"internal/images", "internal/buckets", "internal/shared", "internal/ledger", "internal/usage", "internal/backup"}},
 	{7, "host: one machine and its instances", []string{"internal/node"}},
 	{8, "pools: the instance managers' shells", []string{"internal/pool"}},
 	{9, "executing: every door and every trigger comes through here", []string{"internal/invoke"}},

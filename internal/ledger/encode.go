@@ -51,6 +51,7 @@ func appendRecord(b []byte, r *kiln.Record) []byte {
 
 func appendTimes(b []byte, t *kiln.Times) []byte {
 	b = appendTime(append(b, `{"received":`...), t.Received)
+	b = appendTime(append(b, `,"resolved":`...), t.Resolved)
 	b = appendTime(append(b, `,"admitted":`...), t.Admitted)
 	b = appendTime(append(b, `,"acquired":`...), t.Acquired)
 	b = appendTime(append(b, `,"codeStart":`...), t.CodeStart)
