@@ -30,19 +30,21 @@ func columns(kind string) string {
 		"containers": "id instance state function version pid memoryMiB",
 		"executions": "times.received requestId function versionExecuted path outcome durationMs memory.used instance container",
 		"events":     "time kind cause function instance container requestId",
+		"fleets":     "name account manager instances instancesMax booting containers busy waiting target",
+		"usage":      "account function requests fleet pinned last",
 		"accounts":   "",
 		"keys":       "",
 	}[kind]
 }
 
 func (a *app) lsCommand() *cobra.Command {
-	kinds := []string{"functions", "instances", "containers", "executions", "events", "pools", "nodes"}
+	kinds := []string{"functions", "instances", "containers", "executions", "events", "pools", "fleets", "usage", "nodes"}
 	var limit int
 	var function, account, since string
 	var filters []string
 	c := &cobra.Command{
 		Use:       "ls {" + strings.Join(kinds, "|") + "}",
-		Short:     "List functions, instances, containers, executions, events, pools or nodes",
+		Short:     "List functions, instances, containers, executions, events, pools, fleets, usage or nodes",
 		ValidArgs: kinds,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 || !slices.Contains(kinds, args[0]) {

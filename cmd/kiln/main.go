@@ -128,7 +128,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.data, "data", "", "the server's data folder (default KILN_DATA, or the one of this user)")
 	flags.BoolVar(&a.json, "json", false, "answer in JSON")
 	root.AddCommand(a.serveCommand(), a.doctorCommand(), a.envCommand(), a.configCommand(), a.deployCommand(), a.invokeCommand(), a.runCommand(),
-		a.logsCommand(), a.backupCommand(), a.restoreCommand(), a.lsCommand(), a.rmCommand(), a.explainCommand(), a.accountCommand(), a.keyCommand(),
+		a.logsCommand(), a.backupCommand(), a.restoreCommand(), a.lsCommand(), a.rmCommand(), a.fleetCommand(), a.explainCommand(), a.accountCommand(), a.keyCommand(),
 		a.topCommand(), a.poolCommand(), a.simulateCommand(), a.trainCommand(), a.versionCommand())
 	return root
 }

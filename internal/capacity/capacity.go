@@ -34,8 +34,9 @@ const (
 
 // Reasons for a target that no demand gave.
 const (
-	reasonBounds = "the minimum"
-	reasonPinned = "set by the operator"
+	reasonBounds   = "the minimum"
+	reasonPinned   = "set by the operator"
+	reasonExpected = "functions that call for it are asked for more and more often, or often"
 )
 
 // Config is what the operator sets for all configurations.
@@ -122,6 +123,7 @@ type Demand struct {
 	season        season
 	since         time.Time // the first request or take
 	elsewhere     Elsewhere // what other managers serve of the driver and runtime
+	wanted        time.Time // until then one is wanted whatever was taken
 
 	target   int
 	reason   string
@@ -221,6 +223,9 @@ func (d *Demand) look(now time.Time) {
 	bursty := d.demand.bursty(now, c.Window, c.Shortfall, most)
 	known := d.known(now)
 	d.target, d.reason = d.bounds.Minimum, reasonBounds
+	if d.target < 1 && now.Before(d.wanted) {
+		d.target, d.reason = 1, reasonExpected
+	}
 	if steady > d.target {
 		d.target, d.reason = steady, fmt.Sprintf("%.2f instances are taken a second, and a refill takes %s", rate, d.demand.refill.Round(time.Millisecond))
 	}
@@ -271,6 +276,16 @@ func (w *Warming) Elsewhere(list []Elsewhere) {
 				d.elsewhere.Expected += e.Expected
 			}
 		}
+	}
+}
+
+// Expect has at least one instance warm until a time: requests are about to come that nothing here was asked for yet.
+func (d *Demand) Expect(until time.Time) {
+	if until.After(d.wanted) {
+		d.wanted = until
+	}
+	if !d.bounds.Pinned && d.target < 1 && d.Most() > 0 {
+		d.target, d.reason = 1, reasonExpected
 	}
 }
 

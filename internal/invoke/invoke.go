@@ -20,6 +20,7 @@ import (
 
 	"kiln"
 	"kiln/internal/admission"
+	"kiln/internal/fleet"
 	"kiln/internal/ledger"
 	"kiln/internal/node"
 	"kiln/internal/pool"
@@ -35,6 +36,9 @@ type Config struct {
 	Pool     *pool.Pool
 	Node     *node.Node
 	Ledger   *ledger.Ledger
+	// Count counts a request for a registered function, and gives its instant and where the function stands. It must not
+	// block. Nil when nobody counts.
+	Count func(fleet.Code, fleet.Pin) (time.Time, fleet.Standing)
 	// AccountLimit bounds an account's executions at once.
 	AccountLimit int
 	Region       string
@@ -141,17 +145,18 @@ func (v *Invoker) Resolve(account kiln.AccountID, function, qualifier string) (*
 // the wait for a container, never running code. Kinds: KindInvalid and KindMalformed (the request), KindNotFound and
 // KindConflict (the function), KindThrottled, KindUnavailable, KindInternal.
 func (v *Invoker) Invoke(ctx context.Context, req *Request, res *Result) error {
-	version, memory, err := v.check(req)
+	version, pin, memory, err := v.check(req)
 	if err != nil {
 		return err
 	}
+	resolved, standing := v.count(req, version, pin)
 	res.Record = kiln.Record{
 		RequestID: req.ID, Account: version.Account, Function: version.Function, Trigger: req.Trigger,
 		VersionAsked: req.Qualifier, VersionExecuted: version.Number, RuntimeAsked: version.Runtime,
 		Memory: kiln.MemoryRecord{AskedMiB: memory}, RequestBytes: len(req.Payload),
 	}
 	rec := &res.Record
-	rec.Times.Received.Time = req.Received
+	rec.Times.Received.Time, rec.Times.Resolved.Time = req.Received, resolved
 	grant, err := v.admit(version)
 	if err != nil {
 		v.refused(rec, err)
@@ -159,7 +164,9 @@ func (v *Invoker) Invoke(ctx context.Context, req *Request, res *Result) error {
 	}
 	defer v.dismiss(version, grant)
 	rec.Times.Admitted.Time = time.Now()
-	err = v.execute(ctx, req, version, memory, res)
+	need := pool.Need{RequestID: req.ID, Version: version, MemoryMiB: memory, Fresh: version.StartsFresh(),
+		Fleet: standing.Serves.String(), Near: standing.Near}
+	err = v.execute(ctx, req, need, res)
 	if err != nil {
 		v.refused(rec, err)
 		return err
@@ -170,29 +177,38 @@ func (v *Invoker) Invoke(ctx context.Context, req *Request, res *Result) error {
 }
 
 // check resolves the code and reads the amounts and the event.
-func (v *Invoker) check(req *Request) (*kiln.Version, int, error) {
+func (v *Invoker) check(req *Request) (version *kiln.Version, pin fleet.Pin, memory int, err error) {
 	const op = "invoke: check request"
-	version := req.Version
+	version = req.Version
 	if version == nil {
-		var err error
-		if version, err = v.Resolve(req.Account, req.Function, req.Qualifier); err != nil {
-			return nil, 0, err
+		resolved, err := v.cfg.Registry.Resolve(req.Account, req.Function, req.Qualifier)
+		if err != nil {
+			return nil, pin, 0, err
 		}
+		version, pin = resolved.Version, resolved.Pin
 	}
 	if len(req.Payload) == 0 {
 		req.Payload = []byte("{}")
 	} else if !json.Valid(req.Payload) {
-		return nil, 0, kiln.Errorf(kiln.KindMalformed, op, "Could not parse request body into json: %s", jsonFault(req.Payload))
+		return nil, pin, 0, kiln.Errorf(kiln.KindMalformed, op, "Could not parse request body into json: %s", jsonFault(req.Payload))
 	}
-	memory := version.MemoryMiB
+	memory = version.MemoryMiB
 	asked, err := memoryAsked(req)
 	if err != nil {
-		return nil, 0, err
+		return nil, pin, 0, err
 	}
 	if asked != 0 {
 		memory = asked
 	}
-	return version, memory, nil
+	return version, pin, memory, nil
+}
+
+// count counts a request to its function's usage. Code that came with its request has none, and low-volume serves it.
+func (v *Invoker) count(req *Request, version *kiln.Version, pin fleet.Pin) (time.Time, fleet.Standing) {
+	if v.cfg.Count == nil || req.Version != nil {
+		return time.Time{}, fleet.Standing{}
+	}
+	return v.cfg.Count(fleet.Code{Account: version.Account, Function: version.Function}, pin)
 }
 
 // memoryAsked gives the amount the request states for itself, from its own header or its client context; 0 when silent.
@@ -257,9 +273,8 @@ func (v *Invoker) dismiss(version *kiln.Version, grant admission.Grant) {
 
 // execute acquires a container, has it execute the event and fills the record. Only when the event was certainly never
 // seen by the code is another container tried.
-func (v *Invoker) execute(ctx context.Context, req *Request, version *kiln.Version, memory int, res *Result) error {
-	rec := &res.Record
-	need := pool.Need{RequestID: req.ID, Version: version, MemoryMiB: memory, Fresh: version.StartsFresh()}
+func (v *Invoker) execute(ctx context.Context, req *Request, need pool.Need, res *Result) error {
+	rec, version := &res.Record, need.Version
 	for range tries {
 		lease, err := v.cfg.Pool.Acquire(ctx, need)
 		if err != nil {

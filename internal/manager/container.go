@@ -227,7 +227,7 @@ func (m *Manager) serve(now time.Time, c *container, r *Request) {
 		m.moveContainer(c, kiln.ContainerBusy)
 		c.until = time.Time{}
 		g.busy.push(c)
-		g.peak(g.busy.count)
+		g.peaks.Needed(g.function.active, g.busy.count)
 		m.busier(c.in)
 	} else {
 		r.Resume = c.pauses // taken back already, but for one who may be about to

@@ -28,6 +28,8 @@ const (
 	Forget                          // Version: it will not be asked for again
 	Promised                        // Request (its first part), Count: so many containers are provisioned for its version
 	Recalled                        // Request (its first part), At: there was such a request before
+	Expected                        // Request (its first part), At: until then such requests are about to come
+	Moved                           // Account, Function: another fleet serves it from now on
 	Changed                         // Settings
 	Elsewhere                       // Elsewhere: what other managers of the machine serve
 	Tick                            // a time asked for with Wake has come
@@ -53,6 +55,8 @@ type Event struct {
 	Cause     string
 	Package   kiln.Digest
 	Version   kiln.VersionID
+	Account   kiln.AccountID
+	Function  string
 	Settings  *Settings
 	Elsewhere []capacity.Elsewhere
 	Pauses    uint64

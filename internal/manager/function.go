@@ -13,26 +13,26 @@ import (
 const (
 	// functionsMax bounds the functions whose requests are remembered: those called last.
 	functionsMax = 100_000
-	// peaksKept is for how many of a function's minutes with a request it is known how many containers were needed at once.
-	peaksKept = 8
 )
 
 // function is what is remembered of one function's requests, whatever the version: retention's history, and how many there
 // were.
 type function struct {
-	key     functionKey
-	history retention.History
-	groups  []*group       // those there are
-	last    *group         // asked for last; it may be gone, and says how to make it again; nil when that is not known
-	minute  int64          // of the last request, since 1970
-	active  uint32         // minutes with a request
-	counts  [2]int         // requests in the hour of the last one, and in the hour before that
-	plan    retention.Plan // of the one container it needs first
-	judged  int64          // the minute it was made in; 0 for none since the last request
-	load    time.Time      // when to load it, while nothing is loaded; zero for not
-	review  time.Time      // when to ask the policy again while nothing is loaded
-	timer   timer
-	links   link[*function] // the functions, by their last request's minute
+	key       functionKey
+	history   retention.History
+	groups    []*group       // those there are
+	last      *group         // asked for last; it may be gone, and says how to make it again; nil when that is not known
+	minute    int64          // of the last request, since 1970
+	active    uint32         // minutes with a request
+	counts    [2]int         // requests in the hour of the last one, and in the hour before that
+	plan      retention.Plan // of the one container it needs first
+	judged    int64          // the minute it was made in; 0 for none since the last request
+	load      time.Time      // when to load it, while nothing is loaded; zero for not
+	review    time.Time      // when to ask the policy again while nothing is loaded
+	timer     timer
+	left      time.Time       // since when another fleet serves it; zero while this one does
+	departing timer           // when its idle containers go for that
+	links     link[*function] // the functions, by their last request's minute
 }
 
 type functionKey struct {
@@ -58,6 +58,7 @@ func (m *Manager) functionOf(key functionKey) *function {
 			m.known.push(old)
 		} else {
 			m.timers.stop(&old.timer)
+			m.timers.stop(&old.departing)
 			m.known.remove(old)
 			delete(m.functions, old.key)
 		}
@@ -133,41 +134,12 @@ func (f *function) volume(now time.Time) string {
 	return "1 request in the last hour"
 }
 
-// peak notes that a group needs n containers at once.
-func (g *group) peak(n int) {
-	if g.peaksAt != g.function.active {
-		g.shift()
-	}
-	if n > int(g.peaks[0]) {
-		g.peaks[0] = uint16(min(n, 1<<16-1))
-	}
-}
-
-// shift begins the function's newest minute; those in which the group was not asked for needed none of it.
-func (g *group) shift() {
-	n := min(g.function.active-g.peaksAt, peaksKept)
-	copy(g.peaks[n:], g.peaks[:peaksKept-n])
-	clear(g.peaks[:n])
-	g.peaksAt = g.function.active
-}
-
-// share is how likely the function's next request needs the group's container of this rank, the first being 1: in how many
-// of its last minutes with a request so many were needed, drawn towards a half.
+// share is how likely the function's next request needs the group's container of this rank, the first being 1.
 func (g *group) share(rank int) float64 {
 	if rank <= 1 && g.function.last == g {
 		return 1
 	}
-	if g.peaksAt != g.function.active {
-		g.shift()
-	}
-	minutes := int(min(g.function.active, peaksKept))
-	needed := 0
-	for _, n := range g.peaks[:minutes] {
-		if int(n) >= rank {
-			needed++
-		}
-	}
-	return (float64(needed) + 0.5) / float64(minutes+1)
+	return g.peaks.Share(g.function.active, rank)
 }
 
 // drop takes a group off its function.

@@ -7,6 +7,7 @@ import (
 	"kiln"
 	"kiln/internal/capacity"
 	"kiln/internal/placement"
+	"kiln/internal/retention"
 )
 
 // Whether a request waits for a busy container or a container is started for it.
@@ -41,8 +42,7 @@ type group struct {
 	slots   int              // executions at once in one container
 
 	function *function
-	peaks    [peaksKept]uint16 // containers needed at once in the function's last minutes with a request, the newest first
-	peaksAt  uint32            // function.active when they were brought up to date
+	peaks    retention.Peaks
 
 	promise *promise // provisioned concurrency; nil for none
 
@@ -77,6 +77,7 @@ func (m *Manager) requested(now time.Time, r *Request) {
 		return
 	}
 	if g != nil {
+		g.function.returned(now)
 		m.came(now, g)
 		if c := g.open.First(); c != nil { // before an idle one, which may so be let go
 			r.Path, r.Choice = kiln.PathContainer, kiln.Choice{Reason: placement.ReasonOpen}

@@ -176,6 +176,10 @@ func (m *Manager) Step(now time.Time, e Event) []Action {
 		m.recall(now, e)
 	case Promised:
 		m.promised(now, e.Request, e.Count)
+	case Expected:
+		m.await(now, e)
+	case Moved:
+		m.moved(now, e.Account, e.Function)
 	case Changed:
 		m.change(*e.Settings)
 		m.capacity.Tick(now)

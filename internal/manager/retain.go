@@ -163,7 +163,7 @@ func (m *Manager) cost(g *group, rank int, since time.Time) retention.Cost {
 // ahead plans when to load a function of which nothing is loaded, and does so when it is due. It gives when to look again;
 // zero for only after its next request.
 func (m *Manager) ahead(now time.Time, f *function) time.Time {
-	if !m.learns || f.last == nil || m.refusing || m.halted {
+	if !m.learns || f.last == nil || !f.left.IsZero() || m.refusing || m.halted {
 		return time.Time{}
 	}
 	if !f.load.IsZero() && !now.Before(f.load) {

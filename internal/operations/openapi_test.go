@@ -30,7 +30,7 @@ func TestDocumentIsServed(t *testing.T) {
 	o := New(Config{})
 	for path, item := range document(t).Paths.Map() {
 		for method := range item.Operations() {
-			concrete := strings.NewReplacer("{id}", "x", "{function}", "x", "{account}", "x").Replace(path)
+			concrete := strings.NewReplacer("{id}", "x", "{function}", "x", "{account}", "x", "{name}", "x").Replace(path)
 			if _, pattern := o.mux.Handler(httptest.NewRequest(method, concrete, nil)); strings.ReplaceAll(pattern, "...", "") != method+" "+path {
 				t.Errorf("%s %s is served by %q", method, path, pattern)
 			}
@@ -67,6 +67,8 @@ func TestShapesAreDocumented(t *testing.T) {
 		"Account":     account{"x", now},
 		"Key":         key{AccessKeyID: "x", SecretAccessKey: "x", Created: now},
 		"Problem":     problem{Kind: "invalid", Reason: "x", Message: "x", RequestID: "x"},
+		"Fleet":       pool.Fleet{Manager: pool.ManagerStopped},
+		"Usage":       usageView{Last: now},
 	} {
 		b, err := json.Marshal(value)
 		if err != nil {

@@ -29,6 +29,7 @@ import (
 	"kiln/internal/node"
 	"kiln/internal/pool"
 	"kiln/internal/registry"
+	"kiln/internal/usage"
 )
 
 // Bounds of requests and answers.
@@ -50,6 +51,7 @@ type Config struct {
 	Pool     *pool.Pool
 	Node     *node.Node
 	Ledger   *ledger.Ledger
+	Usage    *usage.Usage
 	Packages *code.Store
 	// RuntimeKnown refuses an identifier that cannot run here.
 	RuntimeKnown func(identifier, architecture string) error
@@ -98,6 +100,9 @@ func New(cfg Config) *Operations {
 	o.route("DELETE /kiln/v1/pools/{id...}", o.resetPool)
 	o.route("PUT /kiln/v1/dedicated/{account}", o.dedicate)
 	o.route("GET /kiln/v1/rates", o.rates)
+	o.route("GET /kiln/v1/fleets", o.fleets)
+	o.route("PUT /kiln/v1/fleets/{name}", o.setFleet)
+	o.route("GET /kiln/v1/usage", o.usage)
 	o.route("GET /kiln/v1/nodes", o.nodes)
 	o.route("DELETE /kiln/v1/instances/{id}", o.deleteInstance)
 	o.route("DELETE /kiln/v1/containers/{id}", o.deleteContainer)

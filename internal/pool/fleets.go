@@ -262,6 +262,14 @@ func (p *Pool) Change(id FleetID, change func(*manager.Settings)) error {
 	return nil
 }
 
+// Moved tells a fleet that another serves a function from now on: its idle containers go, its executions end. A fleet that
+// is not there has nothing to let go.
+func (p *Pool) Moved(id FleetID, account kiln.AccountID, function string) {
+	if f := p.find(id); f != nil {
+		f.step(manager.Event{Kind: manager.Moved, Account: account, Function: function})
+	}
+}
+
 // Fleets lists the fleets in the order they were added.
 func (p *Pool) Fleets() []Fleet {
 	list := []Fleet{}

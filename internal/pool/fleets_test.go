@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/capacity"
 	"kiln/internal/driver/fake"
 	"kiln/internal/manager"
 )
@@ -246,4 +247,106 @@ func TestFleetsComeAndGo(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The fleet that lost a function lets its idle containers go within two minutes, whatever its retention, and loads nothing
+// for it; an execution under way ends by itself, a request that was on its way changes nothing, and a function that is
+// served there again is kept. // R54 R55
+func TestMovedFunctionIsLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, fake.Config{Handle: busy(time.Second)}, func(s *manager.Settings) { s.Warming = nil })
+		defer b.stop()
+		low := FleetID{Name: kiln.FleetLowVolume}
+		holding := func(function string) (n int) {
+			for _, c := range b.pool.Containers() {
+				if c.Function == function {
+					n++
+				}
+			}
+			return n
+		}
+		for _, function := range []string{"gone", "back", "stays"} {
+			b.many(b.version("a", function), 2)
+		}
+		under := make(chan result, 1)
+		go func() { under <- b.invoke(b.version("a", "gone")) }()
+		time.Sleep(500 * time.Millisecond)
+		b.pool.Moved(low, "a", "gone")
+		b.pool.Moved(low, "a", "back")
+		b.pool.Moved(low, "a", "never heard of")
+		if r := <-under; r.err != nil || r.answer.Failure != nil {
+			t.Errorf("the execution under way: %v %+v", r.err, r.answer.Failure)
+		}
+		b.invoke(b.version("a", "gone"))
+		time.Sleep(30 * time.Second)
+		b.invoke(b.version("a", "back"))
+		if n := holding("gone"); n == 0 {
+			t.Error("let go at once")
+		}
+		time.Sleep(90 * time.Second)
+		if n := holding("gone"); n != 0 {
+			t.Errorf("%d containers are left of a function that another fleet serves", n)
+		}
+		if n := holding("back"); n == 0 {
+			t.Error("a function that came back was let go")
+		}
+		if n := holding("stays"); n == 0 {
+			t.Error("a function that stayed was let go")
+		}
+	})
+}
+
+// Requests that near the threshold have high-volume keep one instance of their configuration warm, and only that; the first
+// request there is assigned it; when none come any more it is let go. // R50 R55
+func TestHighVolumeIsWarmedByTheApproach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := twoFleets(t, fake.Config{}, nil)
+		defer b.stop()
+		if err := b.pool.Change(high, func(s *manager.Settings) { s.Warming[0].Bounds = capacity.Bounds{Maximum: 2} }); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if n := b.where(high.Name); len(n) != 0 {
+			t.Fatalf("without demand there are %v", n)
+		}
+		near := func() {
+			lease, err := b.pool.Acquire(t.Context(), Need{RequestID: "r", Version: b.version("a", "cold"), MemoryMiB: 128, Near: true})
+			if err != nil || lease.Fleet != kiln.FleetLowVolume {
+				t.Fatal(lease.Fleet, err)
+			}
+			b.pool.Release(&lease, false)
+		}
+		for range 100 {
+			near()
+		}
+		time.Sleep(time.Second)
+		warm := b.where(high.Name)
+		if len(warm) != 1 {
+			t.Fatalf("after the approach there are %v, want one", warm)
+		}
+		if hot := b.invoke(b.version("a", "hot")); hot.lease.Path != kiln.PathWarmingPool || hot.lease.Instance != warm[0] {
+			t.Errorf("the first request came by %s on %s", hot.lease.Path, hot.lease.Instance)
+		}
+		for range 30 {
+			time.Sleep(time.Minute)
+			near()
+		}
+		if warm := b.warmOf(high.Name); warm != 1 {
+			t.Errorf("%d warm ones while functions are near", warm)
+		}
+		time.Sleep(time.Hour)
+		if warm := b.warmOf(high.Name); warm != 0 {
+			t.Errorf("%d warm ones an hour after the last such request", warm)
+		}
+	})
+}
+
+// warmOf counts a fleet's warm instances.
+func (b *bench) warmOf(fleet string) (n int) {
+	for _, i := range b.pool.Instances() {
+		if i.Fleet == fleet && i.State == kiln.InstanceWarm {
+			n++
+		}
+	}
+	return n
 }

@@ -59,6 +59,10 @@ type Need struct {
 	MemoryMiB int
 	// Fresh asks for a container started for this version alone (variables that act only when a process starts).
 	Fresh bool
+	// Fleet is the operator's fleet that the function's usage, or its owner, picks; empty for the first. Near says that
+	// high-volume is that, or may soon be.
+	Fleet string
+	Near  bool
 }
 
 // Lease is a container held for one execution. Give it back with Release, exactly once, unless Init failed.
@@ -87,9 +91,10 @@ type Pool struct {
 	config  Config
 	fleets  atomic.Pointer[fleets]
 	ready   chan struct{}
-	unready atomic.Int32  // of the first fleets, those whose warming targets were not met yet
-	waiters sync.Pool     // of *waiter
-	kick    chan struct{} // one word when unrun changed; capacity 1
+	unready atomic.Int32                              // of the first fleets, those whose warming targets were not met yet
+	waiters sync.Pool                                 // of *waiter
+	kick    chan struct{}                             // one word when unrun changed; capacity 1
+	awaited atomic.Pointer[map[awaited]*atomic.Int64] // when high-volume is to be told again what it may expect, by what
 
 	mu     sync.Mutex
 	unrun  []*fleet // guarded by mu: added, and not run yet
@@ -157,6 +162,9 @@ func (p *Pool) Acquire(ctx context.Context, need Need) (Lease, error) {
 	runtime, _, err := p.config.Runtimes(need.Version.Runtime)
 	if err != nil {
 		return Lease{}, err
+	}
+	if need.Near {
+		p.expect(runtime.Name, need)
 	}
 	f, err := p.route(need)
 	if err != nil {

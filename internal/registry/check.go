@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"kiln"
+	"kiln/internal/fleet"
 	"kiln/internal/promise"
 )
 
@@ -64,6 +65,12 @@ func checkTags(op string, tags map[string]string) error {
 	if _, there := tags[TagConcurrency]; there && concurrencyTag(tags) == 0 {
 		return invalid(op, "The tag %s must be a whole number from 1 to %d: the executions at once in one container.", TagConcurrency, kiln.MaxConcurrency)
 	}
+	if name, tagged := tags[TagFleet]; tagged {
+		if _, known := fleet.Pinned(name); !known {
+			return invalid(op, "The tag %s is %q; it must be %s or %s, or be left out for the fleet to follow how often the function is called.",
+				TagFleet, name, fleet.Low, fleet.High)
+		}
+	}
 	return new(promise.Settings).Read(tags[promise.ScheduleTag], tags[promise.TargetTag])
 }
 
@@ -91,6 +98,23 @@ func (r *Registry) declare(f *Function, before int) {
 			r.stamp(*v)
 		}
 	}
+}
+
+// TagFleet is the tag that pins a function to a fleet.
+const TagFleet = "kiln:fleet"
+
+// pin is what a function's owner says about its fleet.
+func (f *Function) pin() fleet.Pin {
+	pin, _ := fleet.Pinned(f.Tags[TagFleet]) // what names no fleet was refused when it was set
+	return pin
+}
+
+// Pin gives what a function's owner says about its fleet; false when there is no such function.
+func (r *Registry) Pin(owner kiln.AccountID, name string) (fleet.Pin, bool) {
+	if e := r.entry(owner, name); e != nil {
+		return e.pin, true
+	}
+	return fleet.Free, false
 }
 
 // aliasesOf gives the names of the aliases that may resolve to a version, sorted.

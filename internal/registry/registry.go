@@ -25,6 +25,7 @@ import (
 	"kiln"
 	"kiln/internal/admission"
 	"kiln/internal/engine"
+	"kiln/internal/fleet"
 )
 
 // Bounds of what one account and one function may keep. AWS's where it states one.
@@ -117,6 +118,7 @@ type account struct {
 type entry struct {
 	head     *Function
 	versions map[string]target // by number
+	pin      fleet.Pin
 }
 
 // target is a version that can be asked for.
@@ -165,6 +167,8 @@ type Resolved struct {
 	Version *kiln.Version
 	// Alias is the alias it was asked by, empty when by number, as $LATEST or without qualifier.
 	Alias string
+	// Pin is what the function's owner says about its fleet.
+	Pin fleet.Pin
 }
 
 // Resolve gives the version that a name and a qualifier (empty, $LATEST, a number or an alias) mean in an account. It reads
@@ -181,7 +185,7 @@ func (r *Registry) Resolve(owner kiln.AccountID, name, qualifier string) (Resolv
 	if t.state != StateActive {
 		return Resolved{}, inState("registry: resolve", t.state)
 	}
-	return Resolved{Version: t.version, Alias: alias}, nil
+	return Resolved{Version: t.version, Alias: alias, Pin: e.pin}, nil
 }
 
 // entry gives a function's decoded copy, nil when there is none.
@@ -352,7 +356,7 @@ func (r *Registry) replace(f id, head *Function) (told replaced) {
 
 // decode joins a head and the documents of its versions. mu is held.
 func (r *Registry) decode(head *Function) *entry {
-	e := &entry{head: head, versions: make(map[string]target, len(head.Versions))}
+	e := &entry{head: head, versions: make(map[string]target, len(head.Versions)), pin: head.pin()}
 	for i := range head.Versions {
 		p := &head.Versions[i]
 		v := r.published[versionKey(head.Account, head.Name, p.Revision)]

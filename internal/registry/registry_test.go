@@ -12,6 +12,7 @@ import (
 
 	"kiln"
 	"kiln/internal/engine"
+	"kiln/internal/fleet"
 )
 
 const (
@@ -667,5 +668,33 @@ func BenchmarkResolve(b *testing.B) {
 		if _, err := h.Resolve(owner, "f", ""); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// The tag kiln:fleet pins a function to one of the two fleets; what names none is refused at the creation and later, and
+// changes nothing. // R56
+func TestFleetTag(t *testing.T) {
+	h := open(t, t.TempDir())
+	bad := input("bad", digest("a"))
+	bad.Tags = map[string]string{TagFleet: "fast"}
+	_, err := h.Create(t.Context(), bad)
+	wants(t, err, kiln.KindInvalid, kiln.FleetHighVolume)
+	good := input("f", digest("a"))
+	good.Tags = map[string]string{TagFleet: kiln.FleetHighVolume}
+	if _, err := h.Create(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, h.SetTags(t.Context(), owner, "f", map[string]string{TagFleet: ""}), kiln.KindInvalid, TagFleet)
+	if pin, ok := h.Pin(owner, "f"); !ok || pin != fleet.PinHigh {
+		t.Errorf("pin %v", pin)
+	}
+	if err := h.RemoveTags(t.Context(), owner, "f", []string{TagFleet}); err != nil {
+		t.Fatal(err)
+	}
+	if pin, ok := h.Pin(owner, "f"); !ok || pin != fleet.Free {
+		t.Errorf("pin %v after the tag was removed", pin)
+	}
+	if _, ok := h.Pin(owner, "none"); ok {
+		t.Error("a function that is not there has a pin")
 	}
 }

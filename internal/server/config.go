@@ -33,7 +33,7 @@ type Config struct {
 	Runtimes string `key:"runtimes" default:"nearest" unit:"word" oneof:"nearest strict" meaning:"what to do when a function's exact interpreter is absent: run on the nearest of that language, or refuse"`
 	Region   string `key:"region" default:"us-east-1" unit:"name" meaning:"the region ARNs carry; requests signed for any region are let in"`
 
-	InstancesMax          int `key:"instances.max" default:"32" min:"1" max:"100000" unit:"instances" meaning:"the most instances on this node, warm and active together"`
+	InstancesMax          int `key:"instances.max" default:"32" min:"1" max:"100000" unit:"instances" meaning:"the most instances of a fleet on this node, warm and active together, unless fleets.NAME.instances.max says otherwise"`
 	ProvidersInstancesMax int `key:"providers.instances.max" default:"8" min:"0" max:"100000" unit:"instances" meaning:"the most instances of all accounts' capacity providers together, beside instances.max; each provider has one at least, so as many providers there may be"`
 
 	InstancesShapes    []kiln.Shape `key:"instances.shapes" default:"[{\"memory\":2048,\"cpus\":2},{\"memory\":10240,\"cpus\":6}]" unit:"list of {memory: MiB, cpus: CPUs}" meaning:"the shapes instances come in; a request takes the smallest that fits its amount"`
@@ -47,6 +47,12 @@ type Config struct {
 	SurgeFirst       int           `key:"surge.first" default:"1" min:"1" max:"1000" unit:"instances" meaning:"warm instances booted for each one taken"`
 	SurgeSecond      int           `key:"surge.second" default:"2" min:"1" max:"1000" unit:"instances" meaning:"the same while the rate of requests meets the threshold condition"`
 	SurgeThreshold   float64       `key:"surge.threshold" default:"1.5" min:"0.01" max:"1000" unit:"factor" meaning:"the threshold condition: the rate of requests over the last minute exceeds what is expected for this time by this factor, one request a second being expected always"`
+
+	FleetWindow         time.Duration `key:"fleet.window" default:"1h" min:"1s" max:"168h" unit:"duration" meaning:"how far back a function's requests count for which fleet serves it"`
+	FleetEnter          int           `key:"fleet.enter" default:"60" min:"1" max:"1000000" unit:"requests" meaning:"how many requests within fleet.window bring a function to the fleet high-volume"`
+	FleetLeave          int           `key:"fleet.leave" default:"30" min:"1" max:"1000000" unit:"requests" meaning:"with fewer requests than this within fleet.window a function goes back to low-volume; at most fleet.enter"`
+	LowVolumeInstances  int           `key:"fleets.low-volume.instances.max" default:"0" min:"0" max:"100000" unit:"instances" meaning:"the most instances of the fleet low-volume; 0 takes instances.max"`
+	HighVolumeInstances int           `key:"fleets.high-volume.instances.max" default:"0" min:"0" max:"100000" unit:"instances" meaning:"the most instances of the fleet high-volume; 0 takes instances.max"`
 
 	ConsolidationUtilisation float64       `key:"consolidation.utilisation" default:"0.5" min:"0" max:"1" unit:"share" meaning:"the share of their memory that executes below which an account's executing instances of one runtime give one of them up while it still executes"`
 	ConsolidationAfter       time.Duration `key:"consolidation.after" default:"5m" min:"0s" max:"24h" unit:"duration" meaning:"how long it must be below; 0s for no consolidation"`
@@ -207,6 +213,10 @@ func (c *Config) contradictions(from origins) (found []error) {
 	if container := cmp.Or(c.RetentionContainer, fixedRetention); c.RetentionInstance < container {
 		found = append(found, from.tell(fmt.Errorf("retention.instance (%s) is shorter than retention.container (%s); an instance outlives its containers: make it at least as long",
 			c.RetentionInstance, container), "retention.instance", "retention.container"))
+	}
+	if c.FleetLeave > c.FleetEnter {
+		found = append(found, from.tell(fmt.Errorf("fleet.leave (%d requests) is more than fleet.enter (%d); a function would go back as soon as it came: make it at most as many",
+			c.FleetLeave, c.FleetEnter), "fleet.leave", "fleet.enter"))
 	}
 	if c.LogsTotal < c.LogsFunction {
 		found = append(found, from.tell(fmt.Errorf("logs.total (%d MiB) is less than logs.function (%d MiB); make it at least as much",

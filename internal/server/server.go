@@ -5,7 +5,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -24,16 +23,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"kiln"
-	"kiln/internal/capacity"
 	"kiln/internal/client"
 	"kiln/internal/code"
 	"kiln/internal/engine"
+	"kiln/internal/fleet"
 	"kiln/internal/frontend"
 	"kiln/internal/identity"
 	"kiln/internal/images"
 	"kiln/internal/invoke"
 	"kiln/internal/ledger"
-	"kiln/internal/manager"
 	"kiln/internal/node"
 	"kiln/internal/operations"
 	"kiln/internal/pool"
@@ -41,6 +39,7 @@ import (
 	"kiln/internal/record"
 	"kiln/internal/registry"
 	"kiln/internal/retention"
+	"kiln/internal/usage"
 )
 
 // endLimit bounds the ending of everything after the last execution: containers, instances, files.
@@ -84,6 +83,7 @@ type server struct {
 	packages *code.Store
 	cache    *code.Cache
 	ledger   *ledger.Ledger
+	usage    *usage.Usage
 	images   *images.Images
 	registry *registry.Registry
 	driver   *boundary
@@ -149,7 +149,10 @@ func (s *server) openKeeping(ctx context.Context) (err error) {
 		Region: s.cfg.Region, Verify: s.packages.Verify, Changed: s.versionGone, Reserved: s.reserved, Promised: s.promised,
 		ConcurrencyLimit: s.cfg.ConcurrencyAccount, ProvidersMax: s.cfg.ProvidersInstancesMax, Logger: s.log.With("room", "registry"),
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return s.openUsage(ctx)
 }
 
 // cacheReserve is the free disk that unpacked packages leave alone, in bytes.
@@ -197,6 +200,9 @@ func (s *server) reserved(r registry.Reservation) {
 	if s.invoker != nil {
 		s.invoker.Reserve(r)
 	}
+	if s.usage != nil && r.Deleted {
+		s.usage.Forget(fleet.Code{Account: r.Account, Function: r.Function})
+	}
 }
 
 // promised has what was promised looked at again. Provisioning made before looks by itself.
@@ -242,12 +248,12 @@ func (s *server) openPools(ctx context.Context) (err error) {
 		Store: store, Table: table, Record: s.recorder,
 		Node: s.node, Emit: s.emit, Logger: s.log.With("room", "pool"),
 		Runtimes: s.lookup, HealthInterval: s.cfg.HealthInterval,
-		Route:  func(n pool.Need) pool.FleetID { return provisioning.FleetOf(n.Version) },
-		Fleets: []pool.FleetConfig{{Name: kiln.FleetLowVolume, Settings: s.settings()}},
+		Fleets: []pool.FleetConfig{{Name: kiln.FleetLowVolume, Settings: s.settings()}, {Name: kiln.FleetHighVolume, Settings: s.highVolume()}},
+		Route:  route,
 	})
 	s.invoker = invoke.New(invoke.Config{
 		Registry: s.registry, Pool: s.pool, Node: s.node, Ledger: s.ledger, AccountLimit: s.cfg.ConcurrencyAccount,
-		Region: s.cfg.Region, Logger: s.log.With("room", "invoke"),
+		Count: s.usage.Received, Region: s.cfg.Region, Logger: s.log.With("room", "invoke"),
 	})
 	s.provisioning = provisioning.New(provisioning.Config{
 		Registry: s.registry, Executing: s.invoker.Executing, Logger: s.log.With("room", "provisioning"),
@@ -268,46 +274,6 @@ func (s *server) interpreter(identifier string) (string, bool) {
 	r, _, err := s.lookup(identifier)
 	return r.Name, err == nil
 }
-
-// fixedRetention is how long the policy fixed keeps an idle container where nothing else is said.
-const fixedRetention = 10 * time.Minute
-
-// settings gives the fleet's settings: every runtime found is kept warm in the first shape.
-func (s *server) settings() manager.Settings {
-	set := manager.Settings{
-		InstancesMax: s.cfg.InstancesMax, Shapes: s.cfg.InstancesShapes, AllowanceMiB: s.cfg.InstancesAllowance,
-		PauseAfter: s.cfg.PauseAfter, Learned: s.cfg.RetentionPolicy == "learned", Worth: s.cfg.RetentionWorth, Behind: s.cfg.RetentionBehind,
-		RetentionContainer: s.cfg.RetentionContainer, RetentionInstance: s.cfg.RetentionInstance,
-		WaitMax: s.cfg.WaitMax, WaitingMax: s.cfg.WaitRequests, Capacity: s.cfg.capacity(),
-		ConsolidationUtilisation: s.cfg.ConsolidationUtilisation, ConsolidationAfter: s.cfg.ConsolidationAfter,
-	}
-	if !set.Learned && set.RetentionContainer == 0 {
-		set.RetentionContainer = fixedRetention
-	}
-	for _, r := range s.images.List() {
-		set.Warming = append(set.Warming, manager.WarmingTarget{
-			Configuration: kiln.Configuration{Driver: s.node.Capabilities().Name, Runtime: r.Name, Shape: s.cfg.InstancesShapes[0]},
-			Bounds:        capacity.Bounds{Minimum: s.cfg.WarmingInstances, Maximum: s.cfg.warmingMaximum()},
-		})
-	}
-	return set
-}
-
-// capacity gives how the demand for warm instances is followed.
-func (c *Config) capacity() capacity.Config {
-	return capacity.Config{
-		First: c.SurgeFirst, Second: c.SurgeSecond, Threshold: c.SurgeThreshold, Shortfall: c.WarmingShortfall,
-		Window: c.WarmingWindow, Release: c.WarmingRelease, Maximum: c.warmingMaximum(),
-	}
-}
-
-// warmingMaximum is the most warm instances of a configuration.
-func (c *Config) warmingMaximum() int {
-	return max(cmp.Or(c.WarmingMaximum, warmingFactor*c.WarmingInstances), c.WarmingInstances)
-}
-
-// warmingFactor makes the maximum of warm instances from the minimum where none is set.
-const warmingFactor = 8
 
 // lookup finds the runtime that stands for one of AWS's identifiers. Every request asks, so what was found is remembered;
 // identifiers are few, since only those that were found are.
@@ -373,7 +339,7 @@ func (s *server) openDoors() error {
 		Logger:      s.log.With("room", "frontend"), Ended: s.ended,
 	})
 	ops := operations.New(operations.Config{
-		Identity: s.identity, Registry: s.registry, Invoker: s.invoker, Pool: s.pool, Node: s.node, Ledger: s.ledger, Packages: s.packages,
+		Identity: s.identity, Registry: s.registry, Invoker: s.invoker, Pool: s.pool, Node: s.node, Ledger: s.ledger, Usage: s.usage, Packages: s.packages,
 		RuntimeKnown: s.runtimeKnown, Room: room, Backup: s.backup, Region: s.cfg.Region, Architecture: nodeArchitecture(), Version: Version(), Started: s.started,
 		Logger: s.log.With("room", "operations"), Ended: s.ended, Draining: s.draining,
 	})
@@ -467,6 +433,7 @@ func (s *server) runKeeping() {
 	if s.recorder != nil {
 		s.keeping.Go(func() { s.note(s.recorder.Run(ctx)) })
 	}
+	s.keeping.Go(func() { s.note(s.usage.Run(ctx)) })
 	s.keeping.Go(func() { s.collect(ctx) })
 }
 

@@ -289,6 +289,9 @@ func (n *Answer) RequestID() string { return n.Header.Get("X-Amzn-Requestid") }
 // Path is the acquisition path the server says the request took.
 func (n *Answer) Path() string { return n.Header.Get("X-Kiln-Acquisition-Path") }
 
+// Fleet is the fleet the server says it ran in.
+func (n *Answer) Fleet() string { return n.Header.Get("X-Kiln-Fleet") }
+
 // Instance and Container are the places the server says it ran in.
 func (n *Answer) Instance() string { return n.Header.Get("X-Kiln-Instance") }
 

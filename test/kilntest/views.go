@@ -89,6 +89,46 @@ type Execution struct {
 	} `json:"times"`
 }
 
+// Fleet is a fleet as the operations API lists it.
+type Fleet struct {
+	Name         string `json:"name"`
+	Account      string `json:"account"`
+	Manager      string `json:"manager"`
+	Instances    int    `json:"instances"`
+	InstancesMax int    `json:"instancesMax"`
+	Target       int    `json:"target"`
+}
+
+// Usage is how often a function was asked for as the operations API lists it.
+type Usage struct {
+	Account  string `json:"account"`
+	Function string `json:"function"`
+	Requests int    `json:"requests"`
+	Fleet    string `json:"fleet"`
+	Pinned   bool   `json:"pinned"`
+}
+
+// Fleets lists the fleets this account may see, by name.
+func (a *Account) Fleets() map[string]Fleet {
+	a.tb.Helper()
+	fleets := map[string]Fleet{}
+	for _, f := range must[Fleet](a, "fleets", nil) {
+		fleets[f.Name] = f
+	}
+	return fleets
+}
+
+// Usage gives how often a function of this account was asked for.
+func (a *Account) Usage(function string) Usage {
+	a.tb.Helper()
+	for _, u := range must[Usage](a, "usage", []string{"function=" + function}) {
+		if u.Account == a.ID {
+			return u
+		}
+	}
+	return Usage{Account: a.ID, Function: function}
+}
+
 // maxPages bounds the pages of one list.
 const maxPages = 200
 
