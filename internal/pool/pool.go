@@ -255,6 +255,21 @@ func (p *Pool) Forget(version kiln.VersionID) {
 	}
 }
 
+// Recall tells of a request of before the pools were made, so that its function is kept by that too. In the order they came.
+func (p *Pool) Recall(need Need, at time.Time) {
+	runtime, _, err := p.config.Runtimes(need.Version.Runtime)
+	if err != nil {
+		return
+	}
+	f, err := p.route(need)
+	if err != nil {
+		return
+	}
+	f.step(manager.Event{Kind: manager.Recalled, At: at, Request: &manager.Request{
+		Version: need.Version, MemoryMiB: need.MemoryMiB, Driver: f.driver, Runtime: runtime.Name, Fresh: need.Fresh,
+	}})
+}
+
 // Drain refuses new requests and new fleets, and blocks until every lease is given back and nobody waits. KindUnavailable when ctx ends
 // before.
 func (p *Pool) Drain(ctx context.Context) error {

@@ -63,3 +63,24 @@ func TestRetentionByFunction(t *testing.T) {
 		}
 	})
 }
+
+// What is told of requests of before, once a start, counts as they do: a function that was asked for every half hour is loaded
+// when it is due again, and nothing but its past has told so. R63
+func TestRecall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, fake.Config{}, func(s *manager.Settings) { s.Learned, s.Worth, s.RetentionContainer = true, 80.5, 0 })
+		defer b.stop()
+		v := b.version("a", "periodic")
+		last := time.Now().Add(-5 * time.Minute)
+		for n := range 48 {
+			b.pool.Recall(Need{Version: v, MemoryMiB: v.MemoryMiB}, last.Add(time.Duration(n-47)*30*time.Minute))
+		}
+		if list := b.pool.Explain("a", "periodic"); len(list) != 1 || list[0].RequestsPerHour == 0 {
+			t.Errorf("%+v", list)
+		}
+		time.Sleep(25 * time.Minute)
+		if r := b.invoke(v); r.lease.Path != kiln.PathContainer || r.lease.Init.Duration != 0 {
+			t.Errorf("by %s", r.lease.Path)
+		}
+	})
+}

@@ -392,6 +392,7 @@ func (s *server) serve(ctx context.Context, stdout io.Writer) error {
 	defer stopPool()
 	running.Go(func() { s.note(s.pool.Run(poolCtx)) })
 	running.Go(func() { s.note(s.provisioning.Run(serving)) })
+	running.Go(func() { s.recall(serving) })
 	running.Go(func() { s.sayReady(serving, endpoint, stdout) })
 	var doorErr error
 	doorDone := make(chan struct{})

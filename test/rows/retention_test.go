@@ -139,3 +139,30 @@ func TestVolumeDecidesWhatIsKept(t *testing.T) {
 		t.Errorf("kiln explain: %v %s", err, out)
 	}
 }
+
+// What is known of a function's requests is known after kill -9 and a start: from the records.
+func TestVolumeIsKnownAfterAKill(t *testing.T) {
+	kilntest.NeedContainer(t)
+	s := kilntest.Start(t, kilntest.Options{})
+	a := s.Operator(t)
+	a.Deploy(restlessFunction("known"))
+	for range 7 {
+		restlessAnswer(a, "known")
+	}
+	kilntest.Eventually(t, 10*time.Second, func() error { // records are on disk within 100 ms
+		if n := len(a.Executions("function=known")); n != 7 {
+			return fmt.Errorf("%d records", n)
+		}
+		return nil
+	})
+	<-time.After(time.Second)
+	s.Kill(t)
+	s.Restart(t)
+	kilntest.Eventually(t, time.Minute, func() error {
+		out, err := s.CLI("explain", "known", "--data", s.Data)
+		if err != nil || !strings.Contains(out, "there were 7 requests in the last hour") && !strings.Contains(out, "there were 6 requests in the last hour") {
+			return fmt.Errorf("%v %s", err, out)
+		}
+		return nil
+	})
+}
