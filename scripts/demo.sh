@@ -10,7 +10,8 @@ out=.kiln/demo.out
 log=.kiln/demo.log
 ready_within=180 # seconds
 # What takes minutes and hours otherwise takes seconds here, so that it is seen.
-short="--retention.container 6s --retention.instance 10s --pause.after 2s --warming.release 8s"
+short="--retention.container 6s --retention.instance 10s --pause.after 2s --warming.release 8s --consolidation.after 4s
+--fleet.window 20s --fleet.enter 60 --fleet.leave 20"
 
 title() {
 	if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi
@@ -87,9 +88,6 @@ mkdir -p .kiln/examples
 
 title "Building"
 make -s build
-for setting in "fleet.window 30s" "fleet.enter 60" "fleet.leave 20" "consolidation.after 4s"; do
-	if bin/kiln config | grep -q "^${setting%% *} "; then short="$short --$setting"; fi
-done
 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o .kiln/tide ./scripts/tide
 for example in go loop; do
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ".kiln/examples/$example" "./examples/$example"
