@@ -28,16 +28,29 @@ func TestKilnOutOfFold(t *testing.T) {
 		{trace: "azure2019_joint8h", atWaste: 0.877, mostCold: 340, atCold: 487, mostWaste: 0.77 * 0.877,
 			worths: []float64{1500, 2200, 3200, 4700, 7000, 10_000, 15_000}},
 		{trace: "azure2019_day24h", shift: true, atWaste: 1.329, mostCold: 5450, atCold: 8670, mostWaste: 0.95,
-			worths: []float64{2500, 4000, 6000, 9000, 13_000, 18_000}},
+			worths: []float64{2000, 3000, 7500, 9500, 12_000}},
 	} {
-		t.Run(g.trace, func(t *testing.T) { g.check(t) })
+		t.Run(g.trace, func(t *testing.T) {
+			if underRace && g.shift {
+				t.Skip("the race detector makes hours of it; run it without")
+			}
+			g.check(t)
+		})
 	}
+}
+
+// seeds is how many there are: five are meant, one has to do where each takes ten times as long.
+func (g *goal) seeds() int {
+	if underRace {
+		return 1
+	}
+	return 5
 }
 
 func (g *goal) check(t *testing.T) {
 	tr := public(t, g.trace)
 	var colds, wastes []float64
-	for seed := range uint64(5) {
+	for seed := range uint64(g.seeds()) {
 		o := Options{Trace: tr, Seed: seed + 1, Folds: 5}
 		if g.shift {
 			o.Trace = tr.Expanded(o.Seed, true)
