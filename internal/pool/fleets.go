@@ -169,19 +169,19 @@ func (p *Pool) drop(gone *fleet) {
 // KindUnavailable (draining).
 func (p *Pool) AddFleet(c FleetConfig) error {
 	const op = "pool: add fleet"
-	f := newFleet(p, c)
-	f.met = true // the pool's readiness is of the fleets it began with
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := p.fleets.Load()
+	all, id := p.fleets.Load(), FleetID{c.Account, c.Name}
 	switch {
 	case p.ending:
 		return kiln.Errorf(kiln.KindUnavailable, op, "The server is ending.")
-	case all.byID[f.id] != nil:
+	case all.byID[id] != nil:
 		return kiln.Errorf(kiln.KindConflict, op, "There is a fleet %s, or what is left of it.", c.Name)
 	case len(all.list) >= FleetsMax:
 		return kiln.Errorf(kiln.KindLimit, op, "There may be %d fleets, and as many there are.", FleetsMax)
 	}
+	f := newFleet(p, c) // only now: what is recorded of a manager begins here
+	f.met = true        // the pool's readiness is of the fleets it began with
 	p.fleets.Store(all.with(f))
 	p.unrun = append(p.unrun, f)
 	p.wakeRun()

@@ -110,12 +110,15 @@ func (p *Provisioning) set(s *manager.Settings, a asked) {
 		s.ConsolidationUtilisation = a.provider.Utilisation
 	}
 	s.Warming = nil
+	left := a.max - 1 // one instance at least for what the warm ones do not serve
 	for _, w := range base.Warming {
-		// One instance at least is left for what the warm ones do not serve.
-		if slices.Contains(a.runtimes, w.Configuration.Runtime) && len(s.Warming) < a.max-1 {
-			w.Configuration.Shape = s.Shapes[0]
-			s.Warming = append(s.Warming, w)
+		if left <= 0 || !slices.Contains(a.runtimes, w.Configuration.Runtime) {
+			continue
 		}
+		w.Minimum = min(w.Minimum, left)
+		left -= w.Minimum
+		w.Configuration.Shape = s.Shapes[0]
+		s.Warming = append(s.Warming, w)
 	}
 }
 

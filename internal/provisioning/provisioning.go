@@ -168,7 +168,8 @@ func (p *Provisioning) rescales(now time.Time) (list []rescale) {
 		if err := s.Read(schedule, target); err != nil {
 			continue
 		}
-		for qualifier, c := range f.Provisioned {
+		for _, qualifier := range slices.Sorted(maps.Keys(f.Provisioned)) { // the first changed takes of what is left
+			c := f.Provisioned[qualifier]
 			t := tracked{promise.Function{Account: f.Account, Name: f.Function}, qualifier}
 			tracker := p.tracker(t, s)
 			if tracker != nil {

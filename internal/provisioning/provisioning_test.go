@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/capacity"
 	"kiln/internal/engine"
 	"kiln/internal/manager"
 	"kiln/internal/pool"
@@ -31,7 +32,8 @@ type house struct {
 }
 
 func warm(runtime string) manager.WarmingTarget {
-	return manager.WarmingTarget{Configuration: kiln.Configuration{Driver: "fake", Runtime: runtime, Shape: kiln.Shape{MemoryMiB: 2048, CPUs: 2}}}
+	return manager.WarmingTarget{Configuration: kiln.Configuration{Driver: "fake", Runtime: runtime, Shape: kiln.Shape{MemoryMiB: 2048, CPUs: 2}},
+		Bounds: capacity.Bounds{Minimum: 2, Maximum: 8}}
 }
 
 func open(t *testing.T) *house {
@@ -272,6 +274,11 @@ func TestProvidersHaveFleets(t *testing.T) {
 	h.keep(ctx, now)
 	is("shrunk", big, 6, both, "[]")
 	is("grown", web, 2, small, "[python3.11]")
+	least := manager.Settings{}
+	h.set(&least, asked{max: 4, runtimes: []string{"nodejs20", "python3.11"}, provider: &registry.Provider{}})
+	if w := least.Warming; len(w) != 2 || w[0].Minimum != 2 || w[1].Minimum != 1 {
+		t.Errorf("of 4 instances %+v are kept warm; want 2 and 1, and one left", w)
+	}
 	if b, w := h.fleets[big].ConsolidationUtilisation, h.fleets[web].ConsolidationUtilisation; b != 0.5 || w != 0.7 {
 		t.Errorf("consolidated below %g and %g", b, w)
 	}

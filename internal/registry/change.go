@@ -213,13 +213,11 @@ func (r *Registry) UpdateConfiguration(ctx context.Context, owner kiln.AccountID
 func (r *Registry) update(ctx context.Context, op string, owner kiln.AccountID, name string, u CodeUpdate,
 	set func(*kiln.Version) error) (Configuration, error) {
 	var version *kiln.Version
-	if e := r.entry(owner, name); e != nil && e.head.current().Provider != "" { // and stays on one
-		unlock, err := r.alone(ctx, op)
-		if err != nil {
-			return Configuration{}, err
-		}
-		defer unlock()
+	unlock, err := r.aloneOn(ctx, op, owner, name)
+	if err != nil {
+		return Configuration{}, err
 	}
+	defer unlock()
 	f, err := r.change(ctx, op, owner, name, func(f *Function) (_ *kiln.Version, err error) {
 		if f.unsettled() {
 			return nil, r.busy(op, f)
@@ -280,8 +278,13 @@ type PublishInput struct {
 // KindConflict (not settled yet), KindPrecondition, KindInvalid (CodeSHA256), KindLimit.
 func (r *Registry) PublishVersion(ctx context.Context, owner kiln.AccountID, name string, in PublishInput) (Configuration, error) {
 	const op = "registry: publish version"
+	unlock, err := r.aloneOn(ctx, op, owner, name)
+	if err != nil {
+		return Configuration{}, err
+	}
+	defer unlock()
 	number := ""
-	_, err := r.change(ctx, op, owner, name, func(f *Function) (*kiln.Version, error) {
+	_, err = r.change(ctx, op, owner, name, func(f *Function) (*kiln.Version, error) {
 		if f.unsettled() {
 			return nil, r.busy(op, f)
 		}

@@ -59,7 +59,8 @@ func (r *Registry) CreateProvider(ctx context.Context, p Provider) (*Provider, e
 	r.mu.RUnlock()
 	if all >= r.cfg.ProvidersMax {
 		return nil, limit(op, "CapacityProviderLimitExceededException",
-			"There may be %d capacity providers on this server (providers.instances.max: each has one instance at least), and as many there are.", r.cfg.ProvidersMax)
+			"There may be %d capacity providers on this server (providers.instances.max, since each has one instance at least, and never more than 998), "+
+				"and as many there are.", r.cfg.ProvidersMax)
 	}
 	p.Modified = r.cfg.Now().UTC()
 	_, err = r.docs.Create(ctx, providerKey(p.Account, p.Name), encoded(&p))
@@ -227,6 +228,14 @@ func (r *Registry) alone(ctx context.Context, op string) (unlock func(), err err
 	case <-ctx.Done():
 		return nil, kiln.Wrap(kiln.KindUnavailable, op, "the request was given up", ctx.Err())
 	}
+}
+
+// aloneOn is alone for a function on a capacity provider, where it stays, and holds nobody off for others.
+func (r *Registry) aloneOn(ctx context.Context, op string, owner kiln.AccountID, name string) (unlock func(), err error) {
+	if e := r.entry(owner, name); e != nil && e.head.current().Provider != "" {
+		return r.alone(ctx, op)
+	}
+	return func() {}, nil
 }
 
 // ProviderARN gives a capacity provider's ARN.

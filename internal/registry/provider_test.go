@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -207,4 +208,31 @@ func TestScaling(t *testing.T) {
 	wants(t, err, kiln.KindInvalid, "not on a capacity provider")
 	_, err = h.PutScaling(ctx, owner, "f", "7", Scaling{})
 	wants(t, err, kiln.KindNotFound, "Function not found: "+arn+"f:7")
+}
+
+// Publishing on a capacity provider waits for whoever changes providers, and is given up with its request; elsewhere it does
+// not wait.
+func TestPublishingHoldsOthersOff(t *testing.T) {
+	h := open(t, t.TempDir())
+	h.cfg.ProvidersMax = 1
+	if _, err := h.CreateProvider(t.Context(), Provider{Account: owner, Name: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	h.onProvider("f", "web", digest("a"))
+	h.create("g", digest("a"))
+	h.settleNow()
+	unlock, err := h.alone(t.Context(), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	for _, latest := range []bool{false, true} {
+		_, err = h.PublishVersion(ctx, owner, "f", PublishInput{Latest: latest})
+		wants(t, err, kiln.KindUnavailable, "the request was given up")
+	}
+	if _, err := h.PublishVersion(t.Context(), owner, "g", PublishInput{}); err != nil {
+		t.Error(err)
+	}
 }

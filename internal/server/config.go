@@ -34,7 +34,7 @@ type Config struct {
 	Region   string `key:"region" default:"us-east-1" unit:"name" meaning:"the region ARNs carry; requests signed for any region are let in"`
 
 	InstancesMax          int `key:"instances.max" default:"32" min:"1" max:"100000" unit:"instances" meaning:"the most instances of a fleet on this node, warm and active together, unless fleets.NAME.instances.max says otherwise"`
-	ProvidersInstancesMax int `key:"providers.instances.max" default:"8" min:"0" max:"100000" unit:"instances" meaning:"the most instances of all accounts' capacity providers together, beside instances.max; each provider has one at least, so as many providers there may be"`
+	ProvidersInstancesMax int `key:"providers.instances.max" default:"8" min:"0" max:"100000" unit:"instances" meaning:"the most instances of all accounts' capacity providers together, beside instances.max; each provider has one at least, so as many providers there may be, and 998 at most"`
 
 	InstancesShapes    []kiln.Shape `key:"instances.shapes" default:"[{\"memory\":2048,\"cpus\":2},{\"memory\":10240,\"cpus\":6}]" unit:"list of {memory: MiB, cpus: CPUs}" meaning:"the shapes instances come in; a request takes the smallest that fits its amount"`
 	InstancesAllowance int          `key:"instances.allowance" default:"512" min:"64" max:"16384" unit:"MiB" meaning:"memory of an instance beyond its shape, for prepared containers and the boundary itself"`

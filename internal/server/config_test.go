@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/pool"
 )
 
 // TestConfigDefaults shows that nothing set gives the documented defaults, and that each is shown as it is written.
@@ -152,4 +153,14 @@ func write(t *testing.T, content string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// There are never more capacity providers than the pools have fleets for, and no more than instances for them.
+func TestProvidersMax(t *testing.T) {
+	for instances, want := range map[int]int{0: 0, 8: 8, pool.FleetsMax: pool.FleetsMax - 2, 100_000: pool.FleetsMax - 2} {
+		c := Config{ProvidersInstancesMax: instances}
+		if got := c.providersMax(); got != want {
+			t.Errorf("with %d instances there may be %d providers, want %d", instances, got, want)
+		}
+	}
 }

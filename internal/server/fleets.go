@@ -55,6 +55,9 @@ func route(need pool.Need) pool.FleetID {
 	return pool.FleetID{Name: need.Fleet}
 }
 
+// providersMax is how many capacity providers there may be: each has one instance at least, and a fleet beside the operator's two.
+func (c *Config) providersMax() int { return min(c.ProvidersInstancesMax, pool.FleetsMax-2) }
+
 // fixedRetention is how long the policy fixed keeps an idle container where nothing else is said.
 const fixedRetention = 10 * time.Minute
 

@@ -147,7 +147,7 @@ func (s *server) openKeeping(ctx context.Context) (err error) {
 	}
 	s.registry, err = registry.Open(ctx, s.engine, registry.Config{
 		Region: s.cfg.Region, Verify: s.packages.Verify, Changed: s.versionGone, Reserved: s.reserved, Promised: s.promised,
-		ConcurrencyLimit: s.cfg.ConcurrencyAccount, ProvidersMax: s.cfg.ProvidersInstancesMax, Logger: s.log.With("room", "registry"),
+		ConcurrencyLimit: s.cfg.ConcurrencyAccount, ProvidersMax: s.cfg.providersMax(), Logger: s.log.With("room", "registry"),
 	})
 	if err != nil {
 		return err
@@ -432,10 +432,17 @@ func (s *server) runKeeping() {
 	s.keeping.Go(func() { s.note(s.registry.Run(ctx)) })
 	s.keeping.Go(func() { s.note(s.ledger.Run(ctx)) })
 	if s.recorder != nil {
-		s.keeping.Go(func() { s.note(s.recorder.Run(ctx)) })
+		s.keeping.Go(func() { s.record(ctx) })
 	}
 	s.keeping.Go(func() { s.note(s.usage.Run(ctx)) })
 	s.keeping.Go(func() { s.collect(ctx) })
+}
+
+// record writes the record. What it cannot write ends the record, and nothing else.
+func (s *server) record(ctx context.Context) {
+	if err := s.recorder.Run(ctx); err != nil {
+		s.log.Error("record ended, its file cannot be written", "file", s.cfg.Record, "error", err)
+	}
 }
 
 // Packages nobody refers to are removed, those put lately spared: their function may be about to be created, or the
