@@ -285,8 +285,8 @@ func TestUnservedIsNotRetried(t *testing.T) {
 			_, err := client.ListEventSourceMappings(ctx, &lambda.ListEventSourceMappingsInput{})
 			return err
 		},
-		"ListCapacityProviders": func() error {
-			_, err := client.ListCapacityProviders(ctx, &lambda.ListCapacityProvidersInput{})
+		"ListCodeSigningConfigs": func() error {
+			_, err := client.ListCodeSigningConfigs(ctx, &lambda.ListCodeSigningConfigsInput{})
 			return err
 		},
 	}

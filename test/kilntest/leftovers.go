@@ -29,6 +29,7 @@ type traces struct {
 	marks      []string       // both, and the ids of instances and containers it had
 	processes  map[int]string // pid → start time, of all that came from it
 	namespaces []string       // mount namespaces of its own
+	name       string         // of its cgroups, when the driver made any
 	until      float64        // when it ended, in the kernel's ticks: what began later did not come from it
 }
 
@@ -38,7 +39,7 @@ func takeFootprint() footprint {
 
 // traces looks at the running server.
 func (s *Server) traces() traces {
-	t := traces{folder: s.folder, data: s.Data, marks: []string{s.folder, s.Data}, processes: map[int]string{}}
+	t := traces{folder: s.folder, data: s.Data, marks: []string{s.folder, s.Data}, processes: map[int]string{}, name: s.mark()}
 	own, _ := os.Readlink("/proc/self/ns/mnt")
 	for _, pid := range descendants(s.Pid()) {
 		t.processes[pid] = startTime(pid)
@@ -114,7 +115,8 @@ func (t traces) alive() []string {
 		if pid == os.Getpid() {
 			continue
 		}
-		// The kernel gives a namespace's number again when it is gone, to a process that has nothing to do with it.
+		// The kernel gives a namespace's number again when it is gone, to a process that has nothing to do with it: one that
+		// began later, or is in another server's cgroup.
 		if began, err := strconv.ParseFloat(startTime(pid), 64); err != nil || t.until > 0 && began > t.until {
 			continue
 		}
@@ -122,11 +124,17 @@ func (t traces) alive() []string {
 		ns, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
 		command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		line := strings.ReplaceAll(string(command), "\x00", " ")
-		if from && started == startTime(pid) || slices.Contains(t.namespaces, ns) || t.marked(line) {
+		if from && started == startTime(pid) || slices.Contains(t.namespaces, ns) && !t.others(pid) || t.marked(line) {
 			found = append(found, fmt.Sprintf("%d %s", pid, line))
 		}
 	}
 	return found
+}
+
+// others reports whether a process is in another server's cgroup.
+func (t traces) others(pid int) bool {
+	groups, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	return t.name != "" && strings.Contains(string(groups), "/kiln-") && !strings.Contains(string(groups), t.name)
 }
 
 // emptyFolder demands that a server's TMPDIR is as empty as it was.

@@ -200,9 +200,13 @@ type held struct {
 
 // hold starts an execution that sleeps.
 func hold(t *testing.T, a *kilntest.Account, id, millis int) held {
+	return holdOf(t, a, "held", id, millis)
+}
+
+func holdOf(t *testing.T, a *kilntest.Account, function string, id, millis int) held {
 	h := held{id, make(chan *kilntest.Answer, 1)}
 	go func() {
-		answer, err := a.TryInvoke(kilntest.Invocation{Function: "held", Payload: fmt.Sprintf(`{"sleepMs":%d,"id":%d}`, millis, id)})
+		answer, err := a.TryInvoke(kilntest.Invocation{Function: function, Payload: fmt.Sprintf(`{"sleepMs":%d,"id":%d}`, millis, id)})
 		if err != nil {
 			t.Error(err)
 		}
@@ -219,31 +223,30 @@ func TestConsolidationLetsAnExecutingInstanceEnd(t *testing.T) {
 	s := kilntest.Start(t, kilntest.Options{Settings: map[string]string{"instances.shapes": small, "consolidation.after": "2s",
 		"fleet.enter": "1000000"}})
 	operator, a := s.Operator(t), s.NewAccount(t)
-	f := kilntest.Probe(t, "python", "held")
-	f.MemoryMiB, f.TimeoutSeconds = 128, 60
-	a.Deploy(f)
+	for _, name := range []string{"held", "filler"} {
+		f := kilntest.Probe(t, "python", name)
+		f.MemoryMiB, f.TimeoutSeconds = 128, 120
+		a.Deploy(f)
+	}
 	var long []held
-	for group := range 4 { // four executions of 128 MiB fill an instance
-		for i := range 4 {
-			millis := 4000
-			if i == 0 {
-				millis = 20_000
-			}
-			h := hold(t, a, 10*group+i, millis)
-			if i == 0 {
-				long = append(long, h)
-			}
+	for group := range 4 { // four executions of 128 MiB fill an instance; they are ended when all are there
+		long = append(long, hold(t, a, 10*group, 45_000))
+		for i := range 3 {
+			holdOf(t, a, "filler", 10*group+1+i, 100_000)
 		}
-		kilntest.Eventually(t, 10*time.Second, func() error {
+		kilntest.Eventually(t, 30*time.Second, func() error {
 			if n := len(operator.Containers("account="+a.ID, "state=busy")); n < 4*group+4 {
 				return fmt.Errorf("%d are busy", n)
 			}
 			return nil
 		})
 	}
+	for _, c := range operator.Containers("account="+a.ID, "function=filler") {
+		operator.EndContainer(c.ID)
+	}
 	before := operator.Instances("account=" + a.ID)
 	var drain kilntest.Event
-	kilntest.Eventually(t, 15*time.Second, func() error {
+	kilntest.Eventually(t, 30*time.Second, func() error {
 		for _, e := range operator.Events("kind=instance.drain") {
 			if strings.HasPrefix(e.Cause, "consolidation") {
 				drain = e
