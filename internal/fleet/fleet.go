@@ -58,6 +58,9 @@ const (
 	Free Pin = iota
 	PinLow
 	PinHigh
+	// PinProvider is of code on a capacity provider: it is counted, but none of the two fleets serves it. It is called Low, and
+	// so is never near high-volume and never changes.
+	PinProvider
 )
 
 // Pinned gives the pin to a fleet named by a tag; false when there is no fleet of that name.
@@ -74,7 +77,7 @@ func Pinned(name string) (Pin, bool) {
 // Of gives the class under a pin of code that has another by its usage.
 func (p Pin) Of(byUsage Class) Class {
 	switch p {
-	case PinLow:
+	case PinLow, PinProvider:
 		return Low
 	case PinHigh:
 		return High
@@ -104,7 +107,7 @@ type Standing struct {
 	Requests int // within the window
 	ByUsage  Class
 	Pin      Pin
-	// Serves is the fleet that serves it: ByUsage unless pinned.
+	// Serves is the fleet that serves it: ByUsage unless pinned. It says nothing under PinProvider.
 	Serves Class
 	// Changed says that another fleet served it before this request.
 	Changed bool

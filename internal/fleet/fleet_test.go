@@ -129,6 +129,19 @@ func TestPin(t *testing.T) {
 	}
 }
 
+// Code on a capacity provider is counted like any other, but is never near high-volume and changes nothing.
+func TestPinProvider(t *testing.T) {
+	u := NewUsage(normal, 10)
+	for i := 1; i <= 100; i++ {
+		if s := u.Arrived(start, one, PinProvider); s.Requests != i || s.Near || s.Changed {
+			t.Fatalf("call %d: %+v", i, s)
+		}
+	}
+	if c := u.Tick(start.Add(2 * time.Hour)); len(c) != 0 {
+		t.Errorf("changed when nobody asked any more: %+v", c)
+	}
+}
+
 // The approach to the threshold is told from two thirds of it on, and of code in high-volume. // R55
 func TestNear(t *testing.T) {
 	u := NewUsage(normal, 10)

@@ -70,7 +70,7 @@ func (o *Operations) usage(c *call) error {
 	add := func(code fleet.Code, s fleet.Standing) {
 		list = append(list, usageView{
 			Account: code.Account, Function: code.Function, Requests: s.Requests, Window: kiln.Millis(settings.Window), Enter: settings.Enter,
-			Leave: settings.Leave, Fleet: s.Serves.String(), Pinned: s.Pin != fleet.Free, Last: kiln.Time{Time: s.Last},
+			Leave: settings.Leave, Fleet: o.fleetOf(code, s), Pinned: s.Pin == fleet.PinLow || s.Pin == fleet.PinHigh, Last: kiln.Time{Time: s.Last},
 		})
 	}
 	name, account := c.URL.Query().Get("function"), kiln.AccountID(c.URL.Query().Get("account"))
@@ -83,4 +83,14 @@ func (o *Operations) usage(c *call) error {
 		}
 	})
 	return present(o, c, list, func(u usageView) (string, kiln.AccountID) { return string(u.Account) + "/" + u.Function, u.Account })
+}
+
+// fleetOf names the fleet that serves a code: its capacity provider, or what its standing says.
+func (o *Operations) fleetOf(code fleet.Code, s fleet.Standing) string {
+	if s.Pin == fleet.PinProvider {
+		if found, err := o.cfg.Registry.Get(code.Account, code.Function, ""); err == nil {
+			return found.Version.Provider
+		}
+	}
+	return s.Serves.String()
 }

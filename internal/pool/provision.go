@@ -33,10 +33,11 @@ type promised struct {
 
 func promisedBy(v *kiln.Version) promised { return promised{v.Account, v.Function, v.Number} }
 
-// Provision promises so many containers of a version, at its own amount, initialised before any request asks for them and
+// Provision promises so many containers of a version, of the fleet that Route names for it and the operator's fleet named,
+// unless another keeps a promise of it already. They are at the version's own amount, initialised before any request asks for them and
 // kept until the promise is changed; 0 takes it back. They are made meanwhile; Provisioned tells how far that is. Does not
 // block. Kinds: KindInvalid, KindNotFound (no such runtime), KindUnavailable (no fleet).
-func (p *Pool) Provision(v *kiln.Version, count int) error {
+func (p *Pool) Provision(v *kiln.Version, fleet string, count int) error {
 	runtime, _, err := p.config.Runtimes(v.Runtime)
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func (p *Pool) Provision(v *kiln.Version, count int) error {
 	if count < 0 {
 		return kiln.Errorf(kiln.KindInvalid, "pool: provision", "%d containers cannot be provisioned; name 0 or more.", count)
 	}
-	need := Need{Version: v, MemoryMiB: v.MemoryMiB, Fresh: v.StartsFresh()}
+	need := Need{Version: v, MemoryMiB: v.MemoryMiB, Fresh: v.StartsFresh(), Fleet: fleet}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f, err := p.route(need)

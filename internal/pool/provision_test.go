@@ -17,7 +17,7 @@ func TestProvision(t *testing.T) {
 		defer b.stop()
 		v := b.version("a", "one")
 		v.Number = "1"
-		if err := b.pool.Provision(v, 3); err != nil {
+		if err := b.pool.Provision(v, "", 3); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
@@ -37,7 +37,7 @@ func TestProvision(t *testing.T) {
 		if p := b.pool.Provisioned(v.ID()); p.Available != 3 {
 			t.Errorf("a day later: %+v", p)
 		}
-		if err := b.pool.Provision(v, 0); err != nil {
+		if err := b.pool.Provision(v, "", 0); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(24 * time.Hour)
@@ -45,11 +45,40 @@ func TestProvision(t *testing.T) {
 			t.Errorf("%d promises are left", n)
 		}
 		v.MemoryMiB = kiln.MaxMemoryMiB
-		if err := b.pool.Provision(v, 1); kiln.KindOf(err) != kiln.KindInvalid {
+		if err := b.pool.Provision(v, "", 1); kiln.KindOf(err) != kiln.KindInvalid {
 			t.Error(err)
 		}
-		if err := b.pool.Provision(v, -1); kiln.KindOf(err) != kiln.KindInvalid {
+		if err := b.pool.Provision(v, "", -1); kiln.KindOf(err) != kiln.KindInvalid {
 			t.Error(err)
 		}
+	})
+}
+
+// A promise is kept by the fleet its function's owner names, and requests of the version go there; it stays there whatever is
+// named later, until it is taken back. // R36 R56
+func TestProvisionInAFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := twoFleets(t, fake.Config{}, nil)
+		defer b.stop()
+		b.pool.config.Route = func(n Need) FleetID { return FleetID{Name: n.Fleet} }
+		v := b.version("a", "one")
+		v.Number = "1"
+		provision := func(fleet string, count int, kept string) {
+			t.Helper()
+			if err := b.pool.Provision(v, fleet, count); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			if p := b.pool.Provisioned(v.ID()); p.Fleet != kept || p.Available != count {
+				t.Errorf("%d put for %s: %+v", count, fleet, p)
+			}
+		}
+		provision(high.Name, 2, high.Name)
+		if r := b.invoke(v); r.err != nil || r.lease.Fleet != high.Name || !r.lease.Provisioned {
+			t.Errorf("%v, %+v", r.err, r.lease)
+		}
+		provision(kiln.FleetLowVolume, 3, high.Name)
+		provision(kiln.FleetLowVolume, 0, "")
+		provision(kiln.FleetLowVolume, 1, kiln.FleetLowVolume)
 	})
 }

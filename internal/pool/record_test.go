@@ -49,7 +49,7 @@ func TestRecordedDecisionsAreTheSame(t *testing.T) {
 			v := b.version([]string{"a", "b", "c"}[i%3], []string{"one", "two"}[i%2])
 			b.many(v, 1+i)
 			if i == 10 {
-				if err := b.pool.Provision(b.version("a", "one"), 2); err != nil {
+				if err := b.pool.Provision(b.version("a", "one"), "", 2); err != nil {
 					t.Error(err)
 				}
 			}

@@ -103,8 +103,11 @@ func (r *Registry) declare(f *Function, before int) {
 // TagFleet is the tag that pins a function to a fleet.
 const TagFleet = "kiln:fleet"
 
-// pin is what a function's owner says about its fleet.
+// pin is what a function's owner says about its fleet: by its capacity provider, if it names one, or by a tag.
 func (f *Function) pin() fleet.Pin {
+	if f.current().Provider != "" {
+		return fleet.PinProvider
+	}
 	pin, _ := fleet.Pinned(f.Tags[TagFleet]) // what names no fleet was refused when it was set
 	return pin
 }

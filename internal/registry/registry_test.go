@@ -694,6 +694,19 @@ func TestFleetTag(t *testing.T) {
 	if pin, ok := h.Pin(owner, "f"); !ok || pin != fleet.Free {
 		t.Errorf("pin %v after the tag was removed", pin)
 	}
+	h.cfg.ProvidersMax = 1
+	if _, err := h.CreateProvider(t.Context(), Provider{Account: owner, Name: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	on := input("on", digest("a"))
+	on.Version.Provider, on.Version.Concurrency = "web", 4
+	on.Tags = map[string]string{TagFleet: kiln.FleetHighVolume}
+	if _, err := h.Create(t.Context(), on); err != nil {
+		t.Fatal(err)
+	}
+	if pin, ok := h.Pin(owner, "on"); !ok || pin != fleet.PinProvider {
+		t.Errorf("pin %v of a function on a capacity provider", pin)
+	}
 	if _, ok := h.Pin(owner, "none"); ok {
 		t.Error("a function that is not there has a pin")
 	}

@@ -55,6 +55,13 @@ func route(need pool.Need) pool.FleetID {
 	return pool.FleetID{Name: need.Fleet}
 }
 
+// provision has so many containers of a version promised by the fleet that its function's owner or usage picks now.
+func (s *server) provision(v *kiln.Version, containers int) error {
+	pin, _ := s.registry.Pin(v.Account, v.Function) // of a function deleted meanwhile, none: its promise goes
+	class := pin.Of(s.usage.Of(fleet.Code{Account: v.Account, Function: v.Function}).ByUsage)
+	return s.pool.Provision(v, class.String(), containers)
+}
+
 // providersMax is how many capacity providers there may be: each has one instance at least, and a fleet beside the operator's two.
 func (c *Config) providersMax() int { return min(c.ProvidersInstancesMax, pool.FleetsMax-2) }
 

@@ -259,7 +259,7 @@ func (s *server) openPools(ctx context.Context) (err error) {
 		Registry: s.registry, Executing: s.invoker.Executing, Logger: s.log.With("room", "provisioning"),
 		Fleets:   provisioning.Fleets{Add: s.pool.AddFleet, Remove: s.pool.RemoveFleet, Change: s.pool.Change, List: s.pool.Fleets},
 		Settings: s.settings, Runtime: s.interpreter, ProviderInstances: s.cfg.ProvidersInstancesMax,
-		Promise: s.pool.Provision,
+		Promise: s.provision,
 		Promised: func(id kiln.VersionID) provisioning.Ready {
 			p := s.pool.Provisioned(id)
 			return provisioning.Ready{Allocated: p.Allocated, Available: p.Available, Failure: p.Failure}
