@@ -108,6 +108,7 @@ type Warming struct {
 	order   []*Demand // in the order they were first heard of
 	demands map[kiln.Configuration]*Demand
 	past    map[kiln.Configuration][]byte // of the last run, until the configuration is heard of
+	kept    []Season                      // the same, in the order they were handed over
 	slot    int64                         // of the season under way
 }
 
@@ -445,13 +446,19 @@ func (w *Warming) History() History {
 			h.Seasons = append(h.Seasons, Season{d.Configuration, d.season.append(nil)})
 		}
 	}
+	for _, s := range w.kept { // what this run has not heard of is for the next
+		if w.demands[s.Configuration] == nil {
+			h.Seasons = append(h.Seasons, s)
+		}
+	}
 	return h
 }
 
 // Restore takes over what was learned by an earlier run. What cannot be read is learned anew.
 func (w *Warming) Restore(h History) {
 	w.past = make(map[kiln.Configuration][]byte, len(h.Seasons))
-	for _, s := range h.Seasons[:min(len(h.Seasons), DemandsMax)] {
+	w.kept = h.Seasons[:min(len(h.Seasons), DemandsMax)]
+	for _, s := range w.kept {
 		w.past[s.Configuration] = s.Learned
 		if d := w.demands[s.Configuration]; d != nil && !d.season.read(s.Learned) {
 			d.season = season{}

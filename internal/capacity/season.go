@@ -19,7 +19,7 @@ const (
 	weekHours = 7 * 24
 	// slotLead counts what comes just before a slot begins to the slot: clocks of those who call are not all exact.
 	slotLead = 5 * time.Second
-	// usualMemory bounds the weight of the past in a mean: each new day weighs a quarter at least.
+	// usualMemory bounds the weight of the past in a mean: each new day, or week, weighs a quarter at least.
 	usualMemory = 4
 	// peaksKept is how many days' peaks are remembered of each slot, and peakMax the greatest that is told apart.
 	peaksKept = 3
@@ -37,7 +37,7 @@ func slotBegins(slot int64) time.Time {
 	return time.Unix(0, slot*int64(slotWidth)).Add(-slotLead)
 }
 
-// usual is a mean that was learned on so many days.
+// usual is a mean that was learned on so many days, or in so many weeks.
 type usual struct {
 	mean float32
 	seen uint8
@@ -57,12 +57,19 @@ type season struct {
 	week  [weekHours]usual
 	peaks [daySlots][peaksKept]uint8 // the newest first
 	weeks [peakQuarters][2]uint8     // this week's and the last one's
+	hour  float32                    // the rates of the slots of the hour under way, together; not written down
+	slots int                        // how many they are
 }
 
 // learn takes what was seen in a slot that is over: requests a second, and the most instances asked for within one refill.
 func (s *season) learn(slot int64, rate float64, peak int) {
 	s.day[slot%daySlots].learn(float32(rate))
-	s.week[slot/hourSlots%weekHours].learn(float32(rate))
+	s.hour += float32(rate)
+	s.slots++
+	if (slot+1)%hourSlots == 0 {
+		s.week[slot/hourSlots%weekHours].learn(s.hour / float32(s.slots))
+		s.hour, s.slots = 0, 0
+	}
 	capped := uint8(min(peak, peakMax))
 	p := &s.peaks[slot%daySlots]
 	copy(p[1:], p[:])
@@ -82,7 +89,7 @@ func (s *season) expected(slot int64) (rate float64, known bool) {
 	if d.seen == 0 {
 		return 0, false
 	}
-	weeks := float64(w.seen) / float64(hourSlots)
+	weeks := float64(w.seen)
 	return (float64(d.mean) + weeks*float64(w.mean)) / (1 + weeks), true
 }
 

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -34,13 +35,8 @@ func (m *Manager) Counts() []Count {
 		list = append(list, *c)
 	}
 	slices.SortFunc(list, func(a, b Count) int {
-		if order := strings.Compare(a.Configuration.String(), b.Configuration.String()); order != 0 {
-			return order
-		}
-		if order := strings.Compare(string(a.Pool), string(b.Pool)); order != 0 {
-			return order
-		}
-		return strings.Compare(string(a.Account), string(b.Account))
+		return cmp.Or(strings.Compare(a.Configuration.String(), b.Configuration.String()),
+			strings.Compare(string(a.Pool), string(b.Pool)), strings.Compare(string(a.Account), string(b.Account)))
 	})
 	return list
 }

@@ -39,8 +39,10 @@ func (m *Manager) dedicate(list []Dedicated) {
 	for _, set := range list {
 		m.addDedication(set)
 	}
-	for _, d := range before { // what is still warm of it must be seen to
-		m.addDedication(Dedicated{Account: d.Account, Configuration: d.Configuration, SpillOver: true})
+	for _, d := range before { // what is still there of it must be seen to
+		if d.count > 0 {
+			m.addDedication(Dedicated{Account: d.Account, Configuration: d.Configuration, SpillOver: true})
+		}
 	}
 	for in := m.oldest; in != nil; in = in.younger {
 		in.dedication = nil

@@ -70,6 +70,27 @@ func TestDedicatedSubPool(t *testing.T) {
 	}
 }
 
+// Without spill-over provisioned containers keep to the account's own instances, too, and it is told why there are no more. // R35 R36
+func TestPromiseKeepsToTheSubPool(t *testing.T) {
+	w := newWorld(t, keep(1, false))
+	w.settle()
+	r := w.build("a", "one")
+	r.MemoryMiB = 1000
+	w.step(Event{Kind: Promised, Count: 2, Request: r})
+	w.settle()
+	w.pass(2 * time.Second)
+	w.settle()
+	own := 0
+	for _, in := range w.m.instances {
+		if in.place.Account == "a" || in.place.Reserved == "a" {
+			own++
+		}
+	}
+	if p := w.promised(); own != 1 || p.Available != 1 || p.Err == nil {
+		t.Errorf("%d instances of its own: %+v", own, p)
+	}
+}
+
 // A sub-pool grows and shrinks as it is set, is filled again when its account gives an instance up, and is let go when it
 // is taken back. // R35
 func TestDedicatedFollowsItsSetting(t *testing.T) {

@@ -64,13 +64,10 @@ func (e *Explanation) sentence(now time.Time, f *function) string {
 		}
 	}
 	var b strings.Builder
-	switch {
-	case warm == 0:
+	if warm == 0 {
 		b.WriteString("It is not kept warm now")
-	case warm == 1:
-		fmt.Fprintf(&b, "It is kept warm now: 1 container (%s)", strings.Join(there, ", "))
-	default:
-		fmt.Fprintf(&b, "It is kept warm now: %d containers (%s)", warm, strings.Join(there, ", "))
+	} else {
+		fmt.Fprintf(&b, "It is kept warm now: %d container%s (%s)", warm, strings.Repeat("s", min(warm-1, 1)), strings.Join(there, ", "))
 	}
 	if e.Promised > 0 {
 		fmt.Fprintf(&b, ", %d of them by provisioned concurrency", e.Promised)

@@ -9,11 +9,8 @@ import (
 	"kiln/internal/retention"
 )
 
-// What is remembered of functions.
-const (
-	// functionsMax bounds the functions whose requests are remembered: those called last.
-	functionsMax = 100_000
-)
+// functionsMax bounds the functions whose requests are remembered: those called last.
+const functionsMax = 100_000
 
 // function is what is remembered of one function's requests, whatever the version: retention's history, and how many there
 // were.
@@ -98,7 +95,7 @@ func (m *Manager) recall(now time.Time, e Event) {
 	f := m.functionOf(functionKey{e.Request.Version.Account, e.Request.Version.Function})
 	if minute := e.At.Unix() / 60; minute > f.minute {
 		f.turn(minute)
-		f.history.Arrived(e.At)
+		f.history.Recall(e.At)
 		m.known.remove(f)
 		m.known.push(f)
 	}

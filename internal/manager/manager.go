@@ -195,6 +195,11 @@ func (m *Manager) Step(now time.Time, e Event) []Action {
 		m.halt(e.Cause)
 	case Resumed:
 		m.halted, m.owing = false, true
+		for f := range m.known.all() { // nothing was planned for it meanwhile
+			if f.timer.index == 0 {
+				m.timers.set(&f.timer, now)
+			}
+		}
 		m.refill(now)
 	case Stopped:
 		m.stop(now)

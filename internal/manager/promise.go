@@ -85,6 +85,12 @@ func (m *Manager) fulfil(now time.Time, p *promise) {
 			m.delay(now, p, kiln.Errorf(kiln.KindInvalid, "manager: provision", "No shape of an instance has %d MiB of memory.", g.need.MemoryMiB))
 			continue
 		}
+		if choice.Instance == nil && m.full(g, choice.Configuration) {
+			p.cause = throttled("the account has as many instances as its own sub-pool may, which does not spill over")
+			m.makeOwnRoom(now, g, choice.Configuration)
+			m.timers.set(&p.again, now.Add(promiseRoom))
+			return
+		}
 		if choice.Instance == nil && len(m.instances) >= m.settings.InstancesMax {
 			p.cause = throttled("the fleet has as many instances as it may (instances.max)")
 			m.makeRoom(now, g)

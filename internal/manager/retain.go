@@ -196,7 +196,8 @@ func (m *Manager) loadNow(now time.Time, f *function) {
 		f.last = g
 	}
 	choice, ok := m.index.Place(g.need)
-	if !ok || now.Before(g.notBefore) || choice.Instance == nil && len(m.instances) >= m.settings.InstancesMax {
+	if !ok || now.Before(g.notBefore) ||
+		choice.Instance == nil && (len(m.instances) >= m.settings.InstancesMax || m.full(g, choice.Configuration)) {
 		m.settle(g)
 		return
 	}

@@ -232,6 +232,22 @@ func TestRecalled(t *testing.T) {
 	}
 }
 
+// A periodic function that was not looked at because the manager was halted is loaded ahead again once it goes on. // R63
+func TestResumedLoadsAhead(t *testing.T) {
+	w := newWorld(t, learning(80.5))
+	for n := range 40 {
+		r := w.build("a", "periodic")
+		w.step(Event{Kind: Recalled, Request: r, At: w.now.Add(time.Duration(n-40)*30*time.Minute + 20*time.Minute)})
+	}
+	w.step(Event{Kind: Halted, Cause: "stopped"})
+	w.waits(10 * time.Minute) // nothing is planned meanwhile
+	w.step(Event{Kind: Resumed})
+	w.waits(10*time.Minute + 30*time.Second)
+	if w.warm("a", "periodic") == 0 {
+		t.Error("nothing is loaded in the minute in which a request is due")
+	}
+}
+
 // So many functions are remembered and no more: those called last.
 func TestFunctionsAreBounded(t *testing.T) {
 	w := newWorld(t, learning(1))

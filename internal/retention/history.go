@@ -46,13 +46,22 @@ func (h *History) Arrived(now time.Time) {
 // that no plan was made for this minute.
 func (h *History) ArrivedTo(now time.Time, loaded bool) {
 	minute := minuteOf(now)
+	if h.calls > 0 && minute > h.last {
+		h.score.request(minute, minute-h.last, loaded)
+	}
+	h.Recall(now)
+}
+
+// Recall is Arrived for a request of which it is not known what it found, such as one of before a restart: it tells how the
+// function is called, and nothing of how good the plans were.
+func (h *History) Recall(now time.Time) {
+	minute := minuteOf(now)
 	if h.calls == 0 {
 		h.first, h.since = minute, minute
 	} else {
 		if minute <= h.last {
 			return
 		}
-		h.score.request(minute, minute-h.last, loaded)
 		h.gap(minute - h.last)
 	}
 	h.pair()

@@ -65,6 +65,7 @@ func startNeighbour(t *testing.T, s *kilntest.Server) *neighbour {
 	t.Helper()
 	a := s.NewAccount(t)
 	a.Probe("python", "neighbour")
+	a.Pin("neighbour", "low-volume") // it is called often, and is to stay in one container
 	first := a.Invoke(kilntest.Invocation{Function: "neighbour"}).Facts()
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &neighbour{t: t, cancel: cancel}

@@ -254,6 +254,22 @@ func (a *Account) WaitActive(name string) {
 	})
 }
 
+// Pin tags a function with the fleet that is to serve it.
+func (a *Account) Pin(function, fleet string) {
+	a.tb.Helper()
+	if err := a.TryPin(function, fleet); err != nil {
+		a.tb.Fatal(err)
+	}
+}
+
+// TryPin is Pin for a fleet that may be refused.
+func (a *Account) TryPin(function, fleet string) error {
+	_, err := a.Lambda().TagResource(a.tb.Context(), &lambda.TagResourceInput{
+		Resource: aws.String("arn:aws:lambda:" + a.Region + ":" + a.ID + ":function:" + function),
+		Tags:     map[string]string{"kiln:fleet": fleet}})
+	return err
+}
+
 // Probe deploys a probe and gives back its name.
 func (a *Account) Probe(language, name string) string {
 	a.tb.Helper()

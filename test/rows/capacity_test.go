@@ -91,7 +91,7 @@ func TestKnownLoadIsReported(t *testing.T) {
 		last = time.Now()
 	}
 	if took := last.Sub(s.Ready); took > 50*time.Second {
-		t.Skipf("SKIPPED, NOT SHOWN: the load took %s, longer than the minute it is to be counted in", took)
+		t.Fatalf("the load took %s, longer than the minute it is to be counted in: nothing is shown; run it alone", took)
 	}
 	reported := map[string]float64{}
 	for _, r := range operator.Rates() {

@@ -76,6 +76,7 @@ type Driver struct {
 	launches chan struct{}  // a slot for each runsc starting
 	notes    []string
 	news     sync.WaitGroup // calls of Config.Exited, and templates being made
+	ended    chan struct{}  // closed by Close: no template is made any more
 
 	mu         sync.Mutex
 	closed     bool                            // guarded by mu
@@ -99,7 +100,7 @@ func New(ctx context.Context, c Config) (*Driver, error) {
 	if c.Output == nil {
 		c.Output = func(kiln.ContainerID, []byte) {}
 	}
-	d := &Driver{c: c, launches: make(chan struct{}, c.Launches), instances: map[kiln.InstanceID]*instance{},
+	d := &Driver{c: c, launches: make(chan struct{}, c.Launches), ended: make(chan struct{}), instances: map[kiln.InstanceID]*instance{},
 		containers: map[kiln.ContainerID]*container{}, templates: map[string]*template{}}
 	if err := d.open(ctx); err != nil {
 		return nil, errors.Join(err, d.release())
@@ -210,6 +211,9 @@ func (d *Driver) describe() {
 // Close ends every instance and leaves nothing behind. Blocks until all is gone.
 func (d *Driver) Close(ctx context.Context) error {
 	d.mu.Lock()
+	if !d.closed {
+		close(d.ended)
+	}
 	d.closed = true
 	var ids []kiln.InstanceID
 	for id := range d.instances {

@@ -60,6 +60,13 @@ func (d *Driver) save(ctx context.Context, t *template, r kiln.Runtime) error {
 	}, r.Name)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	d.news.Go(func() {
+		select {
+		case <-d.ended:
+			cancel(errEnded)
+		case <-ctx.Done():
+		}
+	})
 	c := d.newContainer(kiln.ContainerSpec{ID: kiln.ContainerID("template-" + name), Instance: "templates", Runtime: r}, cancel)
 	dir := d.stage.Instance(kiln.InstanceID("template-" + name))
 	c.instance = &instance{dir: dir, code: stage.NewCache(dir), containers: map[kiln.ContainerID]*container{}}
