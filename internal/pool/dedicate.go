@@ -39,6 +39,9 @@ func (p *Pool) Dedicate(ctx context.Context, id string, account kiln.AccountID, 
 func (p *Pool) operate(ctx context.Context, f *fleet, change func(*operated) error) error {
 	f.turning.Lock()
 	defer f.turning.Unlock()
+	if p.find(f.id) != f {
+		return kiln.Errorf(kiln.KindNotFound, "pool: operate", "There is no fleet %s any more.", f.id.Name)
+	}
 	f.mu.Lock()
 	settings := f.manager.Settings()
 	f.mu.Unlock()

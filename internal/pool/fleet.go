@@ -38,7 +38,7 @@ type fleet struct {
 	deletes chan struct{} // one word for each deletion running
 
 	told bool // of what other fleets serve, by share alone
-	// turning is held while the operator's knobs are turned, their writing included: one after the other. Before mu.
+	// turning is held while something of the fleet is kept or forgotten, the writing included: one after the other. Before mu.
 	turning sync.Mutex
 
 	mu       sync.Mutex

@@ -199,13 +199,17 @@ func (p *Pool) wakeRun() {
 // RemoveFleet lets a fleet go: it takes no request from now on, its executions end, then all of it is deleted. It blocks
 // until that is so; when ctx ends before, what still executes is ended. It must not be called before Run. It may be
 // repeated: a second call waits too. Kinds: KindNotFound, KindConflict (the first fleet stays), KindInternal (something
-// could not be deleted; the fleet is off the list all the same).
+// could not be deleted; the fleet is off the list all the same), and the store's. What is kept of it is forgotten, also when it
+// is not there.
 func (p *Pool) RemoveFleet(ctx context.Context, id FleetID) error {
 	const op = "pool: remove fleet"
 	all := p.fleets.Load()
 	f := all.byID[id]
 	switch {
 	case f == nil:
+		if err := p.forget(ctx, id); err != nil {
+			return err
+		}
 		return kiln.Errorf(kiln.KindNotFound, op, "There is no fleet %s.", id.Name)
 	case f == all.list[0]:
 		return kiln.Errorf(kiln.KindConflict, op, "The fleet %s serves what no other does, and stays.", id.Name)
@@ -217,7 +221,9 @@ func (p *Pool) RemoveFleet(ctx context.Context, id FleetID) error {
 	}
 	f.remove()
 	<-f.gone
-	return f.err
+	f.turning.Lock()
+	defer f.turning.Unlock()
+	return errors.Join(f.err, p.forget(ctx, id))
 }
 
 // StopManager has a fleet's manager take no request and boot nothing from now on; what waits is refused, what executes

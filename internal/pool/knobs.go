@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +19,7 @@ const (
 	KnobMax = 100_000
 	// learnedEvery is the time between two writes of what was learned of days and weeks.
 	learnedEvery = 10 * time.Minute
-	// learnedWithin bounds one such write.
+	// learnedWithin bounds what is written at the end, of all fleets together.
 	learnedWithin = 10 * time.Second
 )
 
@@ -29,6 +30,8 @@ type Store interface {
 	// Write replaces a document, on disk before it returns. It may be repeated. Kinds: KindUnavailable, KindConflict (it was
 	// written at the same time).
 	Write(ctx context.Context, key string, value []byte) error
+	// Delete removes a document for good before it returns, if there is one. It may be repeated. Kinds as Write's.
+	Delete(ctx context.Context, key string) error
 }
 
 // operated is what the operator turned of a fleet, as it is kept.
@@ -86,26 +89,49 @@ func (p *Pool) write(ctx context.Context, key string, value any) error {
 func (p *Pool) keepLearned(ctx context.Context) {
 	ticker := time.NewTicker(learnedEvery)
 	defer ticker.Stop()
-	for ending := false; !ending; {
+	for {
 		select {
 		case <-ticker.C:
+			p.writeLearned(ctx)
 		case <-ctx.Done():
-			ending = true
-		}
-		for _, f := range p.all() {
-			f.mu.Lock()
-			h := f.manager.History()
-			f.mu.Unlock()
-			if len(h.Seasons) == 0 {
-				continue
-			}
-			writing, cancel := context.WithTimeout(context.WithoutCancel(ctx), learnedWithin)
-			if err := p.write(writing, learnedKey(f.id), h); err != nil {
-				p.config.Logger.Warn("what was learned of days and weeks was not kept", "fleet", f.id, "error", err)
-			}
-			cancel()
+			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), learnedWithin)
+			defer cancel()
+			p.writeLearned(ending)
+			return
 		}
 	}
+}
+
+// writeLearned writes down what the fleets learned, until ctx ends.
+func (p *Pool) writeLearned(ctx context.Context) {
+	for _, f := range p.all() {
+		if err := p.writeLearnedOf(ctx, f); err != nil && !errors.Is(ctx.Err(), context.Canceled) { // else the end writes it
+			p.config.Logger.Warn("what was learned of days and weeks was not kept", "fleet", f.id, "error", err)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+func (p *Pool) writeLearnedOf(ctx context.Context, f *fleet) error {
+	f.turning.Lock()
+	defer f.turning.Unlock()
+	f.mu.Lock()
+	h := f.manager.History()
+	f.mu.Unlock()
+	if len(h.Seasons) == 0 || p.find(f.id) != f { // removed: nothing of it is kept any more
+		return nil
+	}
+	return p.write(ctx, learnedKey(f.id), h)
+}
+
+// forget removes what is kept of a fleet that was removed, so that the next of its name does not inherit it.
+func (p *Pool) forget(ctx context.Context, id FleetID) error {
+	if p.config.Store == nil {
+		return nil
+	}
+	return errors.Join(p.config.Store.Delete(ctx, operatedKey(id)), p.config.Store.Delete(ctx, learnedKey(id)))
 }
 
 // Turn turns the knobs of a warming pool, by its id as Pools lists it: change is given those turned before and gives those

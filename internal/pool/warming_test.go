@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -35,6 +36,13 @@ func (k *kept) Write(_ context.Context, key string, value []byte) error {
 		k.docs[key] = value
 	}
 	return k.err
+}
+
+func (k *kept) Delete(_ context.Context, key string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.docs, key)
+	return nil
 }
 
 // followed bounds the warming pool by 1 and 40, with instances given back as soon as their account asks for nothing.
@@ -235,6 +243,61 @@ func TestRatesOfOtherFleetsCount(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		if surges() {
 			t.Error("still a surge two minutes after the last request")
+		}
+	})
+}
+
+// Of a fleet that is removed nothing is kept, neither its knobs nor what it learned, also when it is not there any more: the
+// next of its name begins anew. // R66
+func TestRemovedFleetIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &kept{docs: map[string][]byte{}}
+		b := newLoggedBench(t, nil, fake.Config{}, followed, func(c *Config) { c.Store = store })
+		defer b.stop()
+		<-b.pool.Ready()
+		id, five := FleetID{"a", "own"}, 5
+		add := func() int {
+			t.Helper()
+			settings := b.pool.all()[0].manager.Settings()
+			settings.Turned = nil
+			if err := b.pool.AddFleet(FleetConfig{Account: id.Account, Name: id.Name, Settings: settings}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			return len(b.pool.find(id).manager.Settings().Turned)
+		}
+		add()
+		warming := ""
+		for _, c := range b.pool.Pools() {
+			if c.Pool == kiln.PoolWarming && strings.HasPrefix(c.ID, id.String()+"/") {
+				warming = c.ID
+			}
+		}
+		if err := b.pool.Turn(t.Context(), warming, func(capacity.Knobs) capacity.Knobs { return capacity.Knobs{Target: &five} }); err != nil {
+			t.Fatal(err)
+		}
+		store.docs[learnedKey(id)] = []byte(`{}`)
+		if _, ok := store.Read(operatedKey(id)); !ok {
+			t.Fatal("the knobs were not kept: the test shows nothing")
+		}
+		if err := b.pool.RemoveFleet(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := store.Read(learnedKey(id)); ok {
+			t.Error("what it learned is kept")
+		}
+		if n := add(); n != 0 {
+			t.Errorf("the next of its name inherits %d knobs", n)
+		}
+		if err := b.pool.RemoveFleet(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		store.docs[operatedKey(id)] = []byte(`{}`)
+		if err := b.pool.RemoveFleet(t.Context(), id); kiln.KindOf(err) != kiln.KindNotFound {
+			t.Error(err)
+		}
+		if _, ok := store.Read(operatedKey(id)); ok {
+			t.Error("what was kept of a fleet that is not there is kept still")
 		}
 	})
 }

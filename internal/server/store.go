@@ -34,3 +34,15 @@ func (s poolStore) Write(ctx context.Context, key string, value []byte) (err err
 	}
 	return nil
 }
+
+// Delete is pool.Store's.
+func (s poolStore) Delete(ctx context.Context, key string) error {
+	d, ok := s.docs.Get(key)
+	if !ok {
+		return nil
+	}
+	if err := s.docs.Delete(ctx, key, d.Revision); err != nil {
+		return kiln.Wrap(kiln.KindOf(err), "server: forget pools", "What is kept of the pools could not be deleted.", err)
+	}
+	return nil
+}
