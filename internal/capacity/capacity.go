@@ -338,7 +338,7 @@ func (d *Demand) expected(now time.Time) (rate float64, basis string) {
 		return 0, "nothing known yet"
 	}
 	covered = min(covered, now.Sub(d.since)) - RateMinute
-	return float64(hour-min(hour, minute)) / covered.Seconds(), "the last hour"
+	return max(hour-minute, 0) / covered.Seconds(), "the last hour"
 }
 
 // Target is how many instances are to be warm.

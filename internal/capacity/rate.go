@@ -13,8 +13,8 @@ const (
 	codeWidth = 5 * time.Second
 )
 
-// Meter counts what happens in slots of one width, and tells the rate over the last of them. The slot under way counts
-// with the part of it that is over, so that a steady load is told exactly however the window lies on the slots.
+// Meter counts what happens in slots of one width, and tells the rate over the last of them. The oldest slot
+// counts with the part of it that lies in the window, so that a load is told exactly however the window lies on the slots.
 type Meter struct {
 	width time.Duration
 	slots []uint32
@@ -38,20 +38,24 @@ func (m *Meter) Add(now time.Time) {
 // Rate is how many a second there were over the window that ends now.
 func (m *Meter) Rate(now time.Time, window time.Duration) float64 {
 	n, covered := m.count(now, window)
-	return float64(n) / covered.Seconds()
+	return n / covered.Seconds()
 }
 
-// count gives how many there were in the window, and the time it covers: the window and what is over of the slot under way.
-// It changes nothing, so that who only looks leaves no trace.
-func (m *Meter) count(now time.Time, window time.Duration) (n uint64, covered time.Duration) {
+// count gives how many there were in the window, and the time it covers. Of the slot that the window begins in, the part
+// counts that lies within it. It changes nothing, so that who only looks leaves no trace.
+func (m *Meter) count(now time.Time, window time.Duration) (n float64, covered time.Duration) {
 	to := max(now.UnixNano()/int64(m.width), m.last)
 	all := int64(len(m.slots))
 	back := min(int64(window/m.width), all-1)
-	for slot := max(to-back, m.last-all+1, 0); slot <= m.last; slot++ {
-		n += uint64(m.slots[slot%all])
+	oldest := to - back
+	for slot := max(oldest, m.last-all+1, 0); slot <= m.last; slot++ {
+		n += float64(m.slots[slot%all])
 	}
-	within := max(time.Duration(now.UnixNano()-to*int64(m.width)), 0)
-	return n, time.Duration(back)*m.width + min(within, m.width)
+	if oldest > m.last-all && oldest >= 0 && oldest <= m.last {
+		within := min(max(time.Duration(now.UnixNano()-to*int64(m.width)), 0), m.width)
+		n -= float64(m.slots[oldest%all]) * within.Seconds() / m.width.Seconds()
+	}
+	return n, time.Duration(back) * m.width
 }
 
 // advance makes the slot of now the last one, and empties those between.

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -140,6 +141,7 @@ func Launch(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.Settings = settled(o.Settings)
 	s := &Server{
 		Data: o.Data, Temp: filepath.Join(folder, "tmp"), Driver: o.Driver,
 		binary: binary, options: o, folder: folder, log: &logBuffer{}, exited: make(chan struct{}),
@@ -160,6 +162,13 @@ func Launch(o Options) (*Server, error) {
 		return nil, fmt.Errorf("%w\n%s", err, s.Log())
 	}
 	return s, nil
+}
+
+// settled has functions stay in the fleet they start in, however often a test calls them, unless it says when they go.
+func settled(settings map[string]string) map[string]string {
+	all := map[string]string{"fleet.enter": "1000000"}
+	maps.Copy(all, settings)
+	return all
 }
 
 // run starts the process, waits for its ready line and reads the first key.
