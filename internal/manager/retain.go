@@ -196,7 +196,7 @@ func (m *Manager) loadNow(now time.Time, f *function) {
 		f.last = g
 	}
 	choice, ok := m.index.Place(g.need)
-	if !ok || now.Before(g.notBefore) ||
+	if !ok || g.count > 0 || now.Before(g.notBefore) || // who waits for it already starts it
 		choice.Instance == nil && (len(m.instances) >= m.settings.InstancesMax || m.full(g, choice.Configuration)) {
 		m.settle(g)
 		return
