@@ -197,6 +197,29 @@ func TestRefusesStrangers(t *testing.T) {
 	}
 }
 
+// Shows that what was written to a guest whose link has ended counts as written: it may have arrived.
+func TestWrittenCountsWhenTheLinkEnds(t *testing.T) {
+	p := newPair(t)
+	g := p.meet()
+	conn, err := net.Dial("tcp", p.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /next HTTP/1.1\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	c, err := g.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = g.Close()
+	if n, err := c.Write([]byte("event")); n != len("event") || err == nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	p.meet().Close() // the agent's next link, so that it need not wait for one
+}
+
 // hostile is a byte stream that says what the fuzzer wants and takes everything.
 type hostile struct{ io.Reader }
 

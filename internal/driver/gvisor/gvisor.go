@@ -170,11 +170,11 @@ func (d *Driver) buildRoot(agent string) error {
 // sweep removes what carries this driver's name, and saved sandboxes: another runsc may not continue them. Being cut off in
 // the middle is harmless: the next one goes on.
 func (d *Driver) sweep(ctx context.Context) error {
-	launchers := sandbox.KillStrays(d.stage.OCI())
-	processes, err := d.tree.Sweep(ctx)
+	processes, err := d.tree.Sweep(ctx) // first: what is frozen ends only once it is thawed
 	if err != nil {
 		return err
 	}
+	launchers := sandbox.KillStrays(d.stage.OCI())
 	if launchers+processes > 0 {
 		d.c.Logger.Info("swept what a dead server left", "launchers", launchers, "processes", processes)
 	}
