@@ -33,7 +33,7 @@ type topFleet struct {
 }
 
 type topPool struct {
-	Fleet, Runtime, Driver                                                           string
+	Fleet, Runtime, Driver, Account                                                  string // Account: for whom its warm instances are kept
 	Pool                                                                             kiln.Pool
 	Shape                                                                            kiln.Shape
 	Target, Instances, Booting, Draining, Containers, Busy, MemoryMiB, MemoryUsedMiB int
@@ -196,6 +196,9 @@ func (p *topPage) pools() []string {
 	var order []key
 	for _, c := range p.Pools {
 		k := key{c.Fleet, c.Runtime + " " + c.Shape.String()}
+		if c.Account != "" { // kept for one account, beside those for all
+			k.configuration += " for " + c.Account
+		}
 		if found[k] == nil {
 			found[k] = &row{}
 			order = append(order, k)

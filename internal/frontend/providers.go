@@ -362,6 +362,9 @@ func (f *Frontend) onProvider(v *kiln.Version, in *lambdaapi.CapacityProviderCon
 	}
 	v.Provider = name
 	v.Concurrency = int(value(managed.PerExecutionEnvironmentMaxConcurrency, int32(usualConcurrency(v))))
+	if v.Concurrency > kiln.MaxConcurrency {
+		return kiln.Errorf(kiln.KindInvalid, op, "PerExecutionEnvironmentMaxConcurrency is %d; one container executes at most %d at once here.", v.Concurrency, kiln.MaxConcurrency)
+	}
 	keep(v.Kept, "CapacityProviderConfig", in)
 	return nil
 }

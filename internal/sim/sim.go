@@ -81,9 +81,18 @@ const (
 
 func rum(colds, idleGBs float64) float64 { return rumCold*colds + idleGBs/rumGBs }
 
+// FoldsMax bounds the parts Kiln's own policy is fitted in: each is a fit of its own.
+const FoldsMax = 20
+
 // Run gives the results of every policy asked for, at each of its operating points, in the order asked. KindInvalid for a
 // policy or mode there is not.
 func Run(ctx context.Context, o Options) ([]Result, error) {
+	if o.Folds < 0 || o.Folds == 1 || o.Folds > FoldsMax {
+		return nil, kiln.Errorf(kiln.KindInvalid, "sim: run", "%d folds cannot be made; say 2 to %d, or 0 for the table that is shipped.", o.Folds, FoldsMax)
+	}
+	if o.Instances < 0 {
+		return nil, kiln.Errorf(kiln.KindInvalid, "sim: run", "There cannot be %d instances; say 0 for as many as are wanted.", o.Instances)
+	}
 	if o.Shift {
 		o.Trace = o.Trace.Expanded(o.Seed, true)
 	}

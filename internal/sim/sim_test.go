@@ -155,3 +155,13 @@ func TestRunMistakes(t *testing.T) {
 		}
 	}
 }
+
+// Shows that numbers that make no sense are refused with what may be said, before anything is fitted or run.
+func TestRefusesNonsense(t *testing.T) {
+	for _, o := range []Options{{Folds: -1}, {Folds: 1}, {Folds: FoldsMax + 1}, {Instances: -1}} {
+		o.Mode = ModePaper
+		if _, err := Run(t.Context(), o); kiln.KindOf(err) != kiln.KindInvalid {
+			t.Errorf("folds %d, instances %d: %v", o.Folds, o.Instances, err)
+		}
+	}
+}
