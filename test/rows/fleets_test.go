@@ -154,7 +154,7 @@ func TestFleetFollowsTheUsage(t *testing.T) {
 // same, and the function is served by the same fleet. // R51 R101
 func TestUsageSurvivesAKill(t *testing.T) {
 	kilntest.NeedContainer(t)
-	s := kilntest.Start(t, kilntest.Options{Settings: map[string]string{"warming.instances": "0"}})
+	s := kilntest.Start(t, kilntest.Options{Settings: map[string]string{"warming.instances": "0", "fleet.enter": "60"}})
 	a := s.NewAccount(t)
 	sent := map[string]int{"often": 75, "rarely": 13, "refused": 4}
 	for name := range sent {
